@@ -1,0 +1,3 @@
+from yoloperf.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,86 @@
+"""The `yoloperf` command: picks a verb, imports its room only then, prints errors once."""
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import sys
+
+from yoloperf import __version__
+from yoloperf.core.errors import UserError, choose
+from yoloperf.core.verb import Result, Verb
+
+# verb -> module that holds a Verb of that name ("check-table" is check_table there)
+VERBS = {
+    "sweep": "yoloperf.harness.verbs",
+    "status": "yoloperf.harness.verbs",
+    "explain": "yoloperf.harness.verbs",
+    "parse": "yoloperf.parsing.verbs",
+    "table": "yoloperf.report.verbs",
+    "plot": "yoloperf.report.verbs",
+    "evaluate": "yoloperf.yolo.verbs",
+    "data": "yoloperf.datasets.verbs",
+}
+
+
+def load(name: str) -> Verb:
+    verb = getattr(importlib.import_module(VERBS[name]), name.replace("-", "_"))
+    assert isinstance(verb, Verb)
+    return verb
+
+
+def parser_for(name: str, verb: Verb) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"yoloperf {name}",
+        description=verb.help,
+        epilog=f"example:\n  {verb.example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout and nothing else")
+    verb.configure(parser)
+    return parser
+
+
+def usage() -> str:
+    lines = [f"yoloperf {__version__}: train YOLOv3 on any GPU platform, profile every run, compare what came out", ""]
+    lines += ["usage: yoloperf VERB [options]        yoloperf VERB --help", ""]
+    lines += [f"  {name:12} {load(name).help}" for name in VERBS]
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb and return the exit code: 2 for a UserError, 130 after Ctrl-C."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(__version__)
+        return 0
+    try:
+        name = choose(argv[0], VERBS, "verb")
+        verb = load(name)
+        args = parser_for(name, verb).parse_args(argv[1:])
+        code, result = _run(verb, args)
+        if args.json:
+            print(json.dumps(result, allow_nan=False))
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        print(f"yoloperf: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("yoloperf: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # `yoloperf table | head`: what reads us went away; a second error at interpreter exit would follow
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(verb: Verb, args: argparse.Namespace) -> Result:
+    if not args.json:
+        return verb.run(args)
+    with contextlib.redirect_stdout(sys.stderr):
+        return verb.run(args)

@@ -1,0 +1,205 @@
+"""The facts that every reader produces and every table, plot and document reads.
+
+A field's metadata is its row in the column registry: title, unit, how it is shown, where it comes from.
+Absent is None everywhere: in the record, in CSV (an empty cell) and in JSON (null).
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import Field, asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+from yoloperf.core.units import show_bytes, show_seconds
+
+# 1: first version
+SCHEMA_VERSION = 1
+
+STATUSES = ("ok", "oom", "timeout", "preempted", "cancelled", "failed", "incomplete")
+
+
+def show_fraction(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def show_percent(value: float) -> str:
+    return f"{value:.0f} %"
+
+
+def show_number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def show_share(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def show_power(value: float) -> str:
+    return f"{value:.0f} W"
+
+
+def show_energy(value: float) -> str:
+    return f"{value:.0f} J" if value < 10_000 else f"{value / 1000:.0f} kJ"
+
+
+def _column(title: str, source: str, doc: str, unit: str = "", show: Callable[[Any], str] = str) -> Any:
+    return field(default=None, metadata={"title": title, "source": source, "doc": doc, "unit": unit, "show": show})
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One execution of a trial on one platform: a row of runs.csv."""
+
+    run_id: str | None = _column("run", "parser", "Identity of the run: platform/sweep/trial of a run folder; for a single log, its path. The same log twice is one row.")
+    schema_version: int | None = _column("schema", "parser", "Version of this record type.")
+    source: str | None = _column("source", "parser", "File or folder that the row was read from.")
+    format: str | None = _column("format", "parser", "Log formats found in the source, separated by +.")
+    platform: str | None = _column("platform", "run.json, file name", "Where the run took place, as named by the user.")
+    sweep: str | None = _column("sweep", "run.json", "Name of the sweep.")
+    trial: str | None = _column("trial", "run.json", "Readable name of the grid cell.")
+    spec_hash: str | None = _column("spec", "run.json", "Identity of the grid cell: hash of its spec.")
+    engine: str | None = _column("engine", "events, console", "Trainer that ran: yoloperf, ultralytics, yolov5, yolov3, darknet, ...")
+    model: str | None = _column("model", "events, console", "Architecture.")
+    dataset: str | None = _column("data", "events, console", "Data set name.")
+    dataset_hash: str | None = _column("data hash", "events", "Hash over image sizes, names and labels: equal hashes mean the same images and boxes.")
+    batch_size: int | None = _column("batch size", "events, console", "Images per optimiser step.")
+    epochs: int | None = _column("epochs", "events, console", "Epochs asked for.")
+    epochs_done: int | None = _column("epochs done", "events, console", "Epochs that ended.")
+    img_size: int | None = _column("image size", "events, console", "Side of the network input.", "px")
+    accumulate: int | None = _column("accumulate", "events, console", "Batches whose gradients are summed before an optimiser step.")
+    lr_scale: float | None = _column("lr scale", "events", "Factor on the recipe's learning rate.", "", show_number)
+    seed: int | None = _column("seed", "events, console", "Random seed.")
+    precision_mode: str | None = _column("arithmetic", "events, console", "Arithmetic of the convolutions: fp32, tf32, bf16, fp16, amp.")
+    workers: int | None = _column("workers", "events, console", "Loader threads or processes.")
+    threads: int | None = _column("threads", "events", "CPU threads of the trainer.")
+    weights: str | None = _column("weights", "events, console", "Initial weights.")
+    status: str | None = _column("status", "run.json, log ending", f"One of {', '.join(STATUSES)}.")
+    reason: str | None = _column("reason", "run.json, log ending", "Why the status is not ok, in a line.")
+    exit_code: int | None = _column("exit code", "GNU time, run.json", "Exit code of the command; 128 + n after signal n.")
+    attempts: int | None = _column("attempts", "run.json", "Times the cell was started; more than one after a kill or a requeue.")
+    started_at: str | None = _column("started", "run.json", "Start of the run, ISO 8601 with zone.")
+    command: str | None = _column("command", "GNU time, run.json", "Command line that was run.")
+    wall_s: float | None = _column("wall time", "GNU time, run.json", "Elapsed time of the whole command.", "s", show_seconds)
+    user_s: float | None = _column("user time", "GNU time", "CPU time in user mode, all threads and waited-for children.", "s", show_seconds)
+    system_s: float | None = _column("system time", "GNU time", "CPU time in the kernel.", "s", show_seconds)
+    cpu_percent: float | None = _column("CPU", "GNU time", "(user + system) / wall; above 100 with several threads.", "%", show_percent)
+    max_rss_bytes: int | None = _column("max RSS", "GNU time", "Peak resident memory of the largest single process.", "B", show_bytes)
+    tree_peak_bytes: int | None = _column("tree peak", "harness sampling", "Peak of the memory of the whole process tree.", "B", show_bytes)
+    startup_s: float | None = _column("start-up", "events", "Process start to the first training step.", "s", show_seconds)
+    train_images: int | None = _column("train images", "events, console", "Images in the training split.")
+    val_images: int | None = _column("val images", "events, console", "Images in the validation split.")
+    images_per_s: float | None = _column("images/s", "events, console", "Training images per second, warm-up steps and validation left out.", "1/s", show_number)
+    step_time_s: float | None = _column("step time", "events", "Median time of an optimiser step, data included, warm-up left out.", "s", show_seconds)
+    data_time_s: float | None = _column("data time", "events", "Median time that a step waits for its images.", "s", show_seconds)
+    flops_per_image: float | None = _column("FLOP/image", "events", "Floating-point operations of the convolutions for one training image, forward and backward (2 per multiply-add).", "FLOP", show_number)
+    mfu: float | None = _column("MFU", "derived", "Model FLOPs utilisation: flops_per_image * images_per_s / peak of the device; empty where the peak is unknown.", "", show_share)
+    gpu_name: str | None = _column("GPU", "events, console", "Device name.")
+    gpu_mem_bytes: int | None = _column("GPU memory", "events, console", "Memory of the device.", "B", show_bytes)
+    gpu_mem_peak_bytes: int | None = _column("GPU peak", "events, console, NVML", "Peak of the device memory in use by the run.", "B", show_bytes)
+    gpu_util_pct: float | None = _column("GPU util", "NVML", "Mean utilisation.", "%", show_percent)
+    gpu_power_w: float | None = _column("GPU power", "NVML", "Mean power draw.", "W", show_power)
+    energy_j: float | None = _column("energy", "NVML, RAPL", "Energy of the run.", "J", show_energy)
+    energy_source: str | None = _column("energy source", "NVML, RAPL", "Where energy_j comes from: counter, polled, rapl.")
+    profiler: str | None = _column("profiler", "run.json, log", "Profiler that produced the kernel summary.")
+    profile_reason: str | None = _column("profile note", "profiler", "Why there is no kernel summary.")
+    biggest_kernel_domain: str | None = _column("kernel domain", "profiler", "gpu for a GPU activity, cpu for an operator on a CPU.")
+    biggest_kernel_name: str | None = _column("biggest kernel", "profiler", "Kernel (GPU) or operator (CPU) with the largest total time.")
+    biggest_kernel_avg_s: float | None = _column("biggest kernel avg", "profiler", "Average time of one call of that kernel.", "s", show_seconds)
+    biggest_kernel_share: float | None = _column("biggest kernel share", "profiler", "Its share of the total time of its domain.", "", show_share)
+    box_loss: float | None = _column("box", "events, console", "Box loss, mean over the last epoch (other trainers: as printed last).", "", show_number)
+    obj_loss: float | None = _column("objectness", "events, console", "Objectness loss, likewise; empty for anchor-free heads.", "", show_number)
+    cls_loss: float | None = _column("classification", "events, console", "Classification loss, likewise.", "", show_number)
+    precision: float | None = _column("precision", "events, console", "At IoU 0.5 and the score of the best F1, mean over classes; last validation.", "", show_fraction)
+    recall: float | None = _column("recall", "events, console", "At the same score.", "", show_fraction)
+    map50: float | None = _column("mAP@0.5", "events, console", "COCO mean average precision at IoU 0.5; last validation.", "", show_fraction)
+    map50_95: float | None = _column("mAP@0.5:0.95", "events, console", "COCO mean average precision over IoU 0.5 to 0.95; last validation.", "", show_fraction)
+    hostname: str | None = _column("host", "run.json", "Machine.")
+    cpu_name: str | None = _column("CPU model", "run.json", "Processor.")
+    cpu_count: int | None = _column("cores", "run.json", "Logical cores that the run may use.")
+    mem_bytes: int | None = _column("memory", "run.json", "Memory of the machine.", "B", show_bytes)
+    driver: str | None = _column("driver", "run.json", "GPU driver version.")
+    cuda: str | None = _column("CUDA", "events, console", "CUDA version that the trainer was built with.")
+    torch: str | None = _column("torch", "events, console", "PyTorch version.")
+    python: str | None = _column("Python", "events, console", "Python version.")
+    git_commit: str | None = _column("commit", "run.json", "Commit of the trainer's working tree; + when it had local changes.")
+    slurm_job_id: str | None = _column("Slurm job", "run.json", "Job id, with the array task.")
+    rejected_lines: int | None = _column("rejected", "parser", "Lines that claim a known format and could not be read.")
+    notes: str | None = _column("notes", "parser", "What the reader had to decide, such as a value taken from the file name.")
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of one run: a row of epochs.csv."""
+
+    run_id: str | None = _column("run", "parser", "The run.")
+    epoch: int | None = _column("epoch", "events, console", "Number of the epoch, from 1.")
+    lr: float | None = _column("learning rate", "events, console", "Learning rate of the weights at the end of the epoch.", "", show_number)
+    box_loss: float | None = _column("box", "events, console", "Box loss, mean over the epoch.", "", show_number)
+    obj_loss: float | None = _column("objectness", "events, console", "Objectness loss, mean over the epoch.", "", show_number)
+    cls_loss: float | None = _column("classification", "events, console", "Classification loss, mean over the epoch.", "", show_number)
+    precision: float | None = _column("precision", "events, console", "As in runs.csv.", "", show_fraction)
+    recall: float | None = _column("recall", "events, console", "As in runs.csv.", "", show_fraction)
+    map50: float | None = _column("mAP@0.5", "events, console", "As in runs.csv.", "", show_fraction)
+    map50_95: float | None = _column("mAP@0.5:0.95", "events, console", "As in runs.csv.", "", show_fraction)
+    train_s: float | None = _column("train time", "events, console", "Duration of the epoch's training steps, warm-up included.", "s", show_seconds)
+    val_s: float | None = _column("validation time", "events, console", "Duration of the validation.", "s", show_seconds)
+    images_per_s: float | None = _column("images/s", "events, console", "Training images per second, warm-up steps left out.", "1/s", show_number)
+    step_time_s: float | None = _column("step time", "events", "Median time of a step, data included.", "s", show_seconds)
+    data_time_s: float | None = _column("data time", "events", "Median time that a step waits for its images.", "s", show_seconds)
+    gpu_mem_peak_bytes: int | None = _column("GPU peak", "events, console", "Peak of the device memory up to this epoch.", "B", show_bytes)
+
+
+@dataclass(frozen=True)
+class KernelRecord:
+    """One kernel or operator of one run's profile: a row of kernels.csv."""
+
+    run_id: str | None = _column("run", "parser", "The run.")
+    profiler: str | None = _column("profiler", "profiler", "Tool that measured it.")
+    domain: str | None = _column("domain", "profiler", "gpu: on the device; api: driver and runtime calls; cpu: operators on the host.")
+    name: str | None = _column("name", "profiler", "Kernel or operator, as the tool prints it.")
+    calls: int | None = _column("calls", "profiler", "Number of calls.")
+    total_s: float | None = _column("total", "profiler", "Time of all calls.", "s", show_seconds)
+    avg_s: float | None = _column("average", "profiler", "Time of one call.", "s", show_seconds)
+    min_s: float | None = _column("min", "profiler", "Shortest call.", "s", show_seconds)
+    max_s: float | None = _column("max", "profiler", "Longest call.", "s", show_seconds)
+    share: float | None = _column("share", "profiler", "Part of the total time of its domain.", "", show_share)
+
+
+Record = TypeVar("Record", RunRecord, EpochRecord, KernelRecord)
+
+
+def columns(record_type: type) -> dict[str, Field[Any]]:
+    """Name -> field of a record type; `.metadata` holds title, unit, source, doc and show."""
+    return {item.name: item for item in fields(record_type)}
+
+
+def shown(item: Field[Any], value: Any) -> str:
+    """A value as people read it; an absent one is empty."""
+    return "" if value is None else item.metadata["show"](value)
+
+
+def to_csv(record_type: type, records: Iterable[Any]) -> str:
+    """Records as CSV text with a header; None becomes an empty cell."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(columns(record_type)), lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow(asdict(record))
+    return out.getvalue()
+
+
+def from_csv(record_type: type[Record], text: str) -> list[Record]:
+    """Read what to_csv wrote. A column that this version does not know is left out; one that it lacks is None."""
+    kinds = {name: _kind(item) for name, item in columns(record_type).items()}
+    records = []
+    for row in csv.DictReader(io.StringIO(text)):
+        values = {name: kinds[name](cell) for name, cell in row.items() if name in kinds and cell}
+        records.append(record_type(**values))
+    return records
+
+
+def _kind(item: Field[Any]) -> Callable[[str], Any]:
+    name = str(item.type)
+    if name.startswith("int"):
+        return lambda cell: int(float(cell))
+    return float if name.startswith("float") else str

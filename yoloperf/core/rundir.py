@@ -1,0 +1,94 @@
+"""RunDir: the only place that knows the names of the files of a run, and the only way to write them whole."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from yoloperf.core.errors import UserError
+
+SUPERSEDED = "superseded"  # runs whose spec was changed since are moved below a folder of this name
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Replace `path` as a whole: temporary file beside it, fsync, rename. Raises UserError on a full or read-only disk."""
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another folder or make room") from error
+
+
+class RunDir:
+    """The folder of one run: `logs/<platform>/<sweep>/<trial>/`."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    @property
+    def run_json(self) -> Path:
+        """Spec, environment, command, status, exit code, times."""
+        return self.path / "run.json"
+
+    @property
+    def console(self) -> Path:
+        """Everything that the wrapped command printed, GNU time's block last."""
+        return self.path / "console.log"
+
+    @property
+    def profile(self) -> Path:
+        """torch.profiler's kernel summary, written by the trainer; other profilers use their own suffix."""
+        return self.path / "profile.json"
+
+    @property
+    def device_csv(self) -> Path:
+        """Samples of the device while the run lasted."""
+        return self.path / "device.csv"
+
+    @property
+    def lock(self) -> Path:
+        """Held (flock) by whoever executes the run, so that no two processes do."""
+        return self.path / "run.lock"
+
+    @property
+    def last_weights(self) -> Path:
+        """Checkpoint after the last finished epoch: what --resume continues from."""
+        return self.path / "weights" / "last.pt"
+
+    @property
+    def best_weights(self) -> Path:
+        """Checkpoint of the epoch with the best validation mAP."""
+        return self.path / "weights" / "best.pt"
+
+    def read(self) -> dict[str, Any] | None:
+        """Content of run.json, or None where there is none or it cannot be read."""
+        try:
+            content = json.loads(self.run_json.read_text())
+        except (OSError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
+
+    def write(self, content: dict[str, Any]) -> None:
+        write_atomic(self.run_json, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def discover(top: Path) -> Iterator[RunDir]:
+    """Run folders at or below `top`, in order of their paths; superseded ones are left out."""
+    for folder, names, files in os.walk(top):
+        names[:] = sorted(name for name in names if name != SUPERSEDED)
+        if "run.json" in files:
+            names.clear()
+            yield RunDir(folder)

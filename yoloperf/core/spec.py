@@ -1,0 +1,153 @@
+"""TrialSpec: everything that decides what one training run computes, and nothing that does not.
+
+One dataclass is the flags of train.py, the keys of a sweep file and the identity of a cell, so that the
+three can never disagree.
+"""
+
+import argparse
+import hashlib
+import json
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from yoloperf.core.errors import UserError, choose
+
+STRIDE = 32  # YOLOv3 halves the picture five times, so its sides must be multiples of 2**5
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+CACHES = ("disk", "none")
+
+
+def _option(default: Any, help: str, *aliases: str, choices: tuple[str, ...] | None = None, const: str | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "aliases": aliases, "choices": choices, "const": const})
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One grid cell. Raises UserError when a value cannot be trained with."""
+
+    data: str = _option("smear.yaml", "data set YAML: a path, or a name in data/")
+    weights: str = _option("", "initial weights, .weights or .pt: a path or a known name; '' trains from scratch")
+    cfg: str = _option("", "architecture, Darknet .cfg: a path or a name in cfg/ (default: the one that the weights name)")
+    img_size: int = _option(416, "side of the square network input in pixels, a multiple of 32", "img", "imgsz")
+    batch_size: int = _option(16, "images per optimiser step, exactly as given (summed over devices)", "batch")
+    epochs: int = _option(10, "passes over the training images")
+    accumulate: int = _option(1, "batches whose gradients are summed before an optimiser step")
+    lr_scale: float = _option(1.0, "factor on the learning rate of the recipe", "lr")
+    seed: int = _option(0, "seed of the initial head, the image order and the augmentation")
+    hyp: str = _option("default", "recipe YAML: a path, or a name in cfg/hyp/")
+    precision: str = _option("auto", "arithmetic of the convolutions; auto takes the fastest that the device does well", choices=PRECISIONS)
+    device: str = _option("auto", "auto, cpu, or CUDA device indices such as 0 or 0,1")
+    threads: int | None = _option(None, "CPU threads (default: every core this process may use)")
+    workers: int | None = _option(None, "threads that load images (default: one a core)")
+    cache: str = _option("disk", "where decoded images are kept between epochs and runs", choices=CACHES, const="disk")
+
+    def __post_init__(self) -> None:
+        for name in ("img_size", "batch_size", "epochs", "accumulate"):
+            _at_least(name, getattr(self, name), 1)
+        _at_least("seed", self.seed, 0)
+        for name in ("threads", "workers"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1)
+        if self.img_size % STRIDE:
+            below = self.img_size // STRIDE * STRIDE
+            raise UserError(f"img_size {self.img_size} is not a multiple of {STRIDE}: choose {max(below, STRIDE)} or {below + STRIDE}")
+        if not self.lr_scale > 0:
+            raise UserError(f"lr_scale must be greater than 0, not {self.lr_scale}")
+        choose(self.precision, PRECISIONS, "precision")
+        choose(self.cache, CACHES, "cache")
+        if not self.weights and not self.cfg:
+            raise UserError("weights '' trains from scratch and needs a cfg: add --cfg yolov3-tiny or --cfg yolov3")
+
+    @property
+    def model(self) -> str:
+        """Short name of the architecture: the cfg's stem, else that of the weights."""
+        return Path(self.cfg or self.weights).stem
+
+    @property
+    def hash(self) -> str:
+        """Identity of the cell: first 12 hex digits of the SHA-256 of its fields as canonical JSON."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def argv(self) -> list[str]:
+        """The flags of train.py that give this spec, defaults left out."""
+        flags = []
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value != item.default:
+                flags += [_flag(item.name), str(value)]
+        return flags
+
+
+def _at_least(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _type(item: Field[Any]) -> type:
+    if item.name in ("threads", "workers"):
+        return int
+    assert item.default is not MISSING
+    return type(item.default)
+
+
+def field_names() -> dict[str, str]:
+    """Every accepted key of a sweep file (fields and their aliases) -> the field it means."""
+    names = {}
+    for item in fields(TrialSpec):
+        for name in (item.name, *item.metadata["aliases"]):
+            names[name] = item.name
+    return names
+
+
+def from_mapping(values: dict[str, Any], where: str = "spec") -> TrialSpec:
+    """Build a spec from a mapping keyed by fields or aliases. Raises UserError naming the nearest valid key."""
+    names = field_names()
+    items = {item.name: item for item in fields(TrialSpec)}
+    given = {}
+    for key, value in values.items():
+        name = names[choose(str(key), names, f"key in {where}")]
+        if name in given:
+            raise UserError(f"{where} gives {name} twice (once as {key!r})")
+        given[name] = _convert(items[name], value, where)
+    return TrialSpec(**given)
+
+
+def _convert(item: Field[Any], value: Any, where: str) -> Any:
+    """Check a YAML value against the field's type: 4 is a float too, 4.5 is no batch size, 0 is the device "0"."""
+    if value is None and item.default is None:
+        return None
+    kind = _type(item)
+    if kind is str and isinstance(value, str | int) and not isinstance(value, bool):
+        return str(value)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise UserError(f"{item.name} in {where} must be {'text' if kind is str else f'a number ({kind.__name__})'}, not {value!r}")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Give the parser one flag for every field of TrialSpec, its aliases included."""
+    for item in fields(TrialSpec):
+        flags = [_flag(name) for name in (item.name, *item.metadata["aliases"])]
+        extra = {"nargs": "?", "const": item.metadata["const"]} if item.metadata["const"] else {}
+        parser.add_argument(
+            *flags,
+            dest=item.name,
+            type=_type(item),
+            default=item.default,
+            choices=item.metadata["choices"],
+            help=f"{item.metadata['help']} (default: {item.default if item.default not in ('', None) else 'none' if item.default == '' else 'see text'})",
+            **extra,
+        )
+
+
+def from_args(args: argparse.Namespace) -> TrialSpec:
+    """The spec that parsed flags ask for."""
+    return TrialSpec(**{item.name: getattr(args, item.name) for item in fields(TrialSpec)})
