@@ -1,0 +1,111 @@
+"""Where and how the arithmetic is done: device, precision, threads, and an allocator that does not fault pages at every step."""
+
+import contextlib
+import ctypes
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from yoloperf.core.errors import UserError
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # mallopt parameters of glibc's malloc.h
+_FP16_CAPABILITY, _BF16_CAPABILITY = (7, 0), (8, 0)  # tensor cores for fp16 from Volta, for bf16 from Ampere
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The device of this process with the arithmetic of its convolutions: "fp32", "bf16" or "fp16"."""
+
+    device: torch.device
+    precision: str
+    threads: int
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Context in which convolutions run in the chosen precision; a no-op in fp32."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
+
+    def synchronise(self) -> None:
+        """Wait until the device has done everything it was given, so that a clock may be read."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def peak_memory_bytes(self) -> int | None:
+        """Largest device memory held by tensors so far; None on a CPU."""
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+
+
+def keep_memory() -> None:
+    """Tell glibc's malloc to keep freed memory.
+
+    By default every tensor above 128 KiB is mapped and unmapped again, and the kernel zeroes its pages each time: a quarter
+    of a training step on a CPU (docs/decisions.md has the measurement). Must be called before the first large allocation.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, -1)
+        libc.mallopt(_M_TOP_PAD, 64 * 2**20)
+
+
+def prepare(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Compute:
+    """Choose device and precision and set the process up for them. Raises UserError where they cannot be had."""
+    keep_memory()
+    threads = threads or available_cores()
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    chosen = _device(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = True
+    return Compute(chosen, _precision(chosen, precision), threads)
+
+
+def available_cores() -> int:
+    """Logical cores that this process may run on, within its affinity and its cgroup's CPU quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+
+
+def _device(text: str) -> torch.device:
+    if text == "cpu" or (text in ("auto", "") and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    index = 0 if text in ("auto", "") else None
+    if index is None:
+        if not text.isdecimal():
+            raise UserError(f"device {text!r}: choose auto, cpu, or the index of a CUDA device such as 0")
+        index = int(text)
+    count = torch.cuda.device_count()
+    if index >= count:
+        there = f"CUDA devices 0 to {count - 1}" if count else "no CUDA device"
+        raise UserError(f"device {text}: PyTorch {torch.__version__} sees {there} here; use --device cpu or auto")
+    return torch.device("cuda", index)
+
+
+def _precision(device: torch.device, precision: str) -> str:
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        fastest = "bf16" if capability >= _BF16_CAPABILITY else "fp16" if capability >= _FP16_CAPABILITY else "fp32"
+    else:
+        fastest = "bf16" if _cpu_has_bf16() else "fp32"
+    if precision == "fp16" and device.type == "cpu":
+        raise UserError(f"precision fp16 is unusably slow on a CPU: choose {fastest}, or auto")
+    return fastest if precision == "auto" else precision
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bf16 matrices itself (AVX512-BF16 or AMX); emulated bf16 is slower than fp32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

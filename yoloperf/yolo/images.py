@@ -1,0 +1,134 @@
+"""Pixels: decoding, scaling to the network's size, and a cache of decoded images that every run of a sweep shares."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from yoloperf.core.errors import UserError
+from yoloperf.datasets.labels import Split
+
+PAD = 114  # grey of the border, the field's habit since the 2018 PyTorch ports
+
+Pixels = NDArray[np.uint8]  # [height, width, 3], RGB
+Images = Sequence[Pixels]
+
+
+def read_image(path: Path, orient: bool = False) -> Pixels:
+    """Decode a file to RGB. `orient` turns it as its EXIF says, which annotations do not.
+
+    Raises UserError where OpenCV cannot decode it.
+    """
+    flags = cv2.IMREAD_COLOR if orient else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imread(str(path), flags)
+    if image is None:
+        raise UserError(f"{path} is no readable image")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """How an image was fitted into the square input: pixel = image pixel * scale + (left, top)."""
+
+    scale: float
+    left: int
+    top: int
+
+
+def scaled_size(width: int, height: int, size: int) -> tuple[int, int]:
+    """Width and height with the longer side scaled to `size`."""
+    scale = size / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def letterbox(image: Pixels, size: int) -> tuple[Pixels, Letterbox]:
+    """Scale the longer side to `size` and centre the image on a grey square [size, size, 3]."""
+    height, width = image.shape[:2]
+    wide, high = scaled_size(width, height, size)
+    if (wide, high) != (width, height):
+        image = cv2.resize(image, (wide, high), interpolation=cv2.INTER_LINEAR)
+    left, top = (size - wide) // 2, (size - high) // 2
+    square = np.full((size, size, 3), PAD, np.uint8)
+    square[top : top + high, left : left + wide] = image
+    return square, Letterbox(size / max(width, height), left, top)
+
+
+class DecodedEachTime:
+    """Images of a split, decoded and scaled at every access."""
+
+    def __init__(self, split: Split, size: int) -> None:
+        self.paths, self.size = split.images, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Pixels:
+        image = read_image(self.paths[index])
+        height, width = image.shape[:2]
+        return cv2.resize(image, scaled_size(width, height, self.size), interpolation=cv2.INTER_LINEAR)
+
+
+class DecodedOnce:
+    """The same images from one memory-mapped file of raw pixels, which processes share through the page cache."""
+
+    def __init__(self, split: Split, size: int, file: Path) -> None:
+        self.sizes = [scaled_size(int(width), int(height), size) for width, height in split.sizes]
+        self.starts = np.concatenate(([0], np.cumsum([3 * width * height for width, height in self.sizes])))
+        self.pixels = np.memmap(file, np.uint8, "r")
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, index: int) -> Pixels:
+        width, height = self.sizes[index]
+        return self.pixels[self.starts[index] : self.starts[index + 1]].reshape(height, width, 3)
+
+
+def open_images(split: Split, size: int, cache: str, folder: Path, threads: int) -> DecodedEachTime | DecodedOnce:
+    """Images of a split with their longer side scaled to `size`; cache "disk" decodes them once into `folder`."""
+    images = DecodedEachTime(split, size)
+    total = sum(3 * wide * high for wide, high in (scaled_size(int(w), int(h), size) for w, h in split.sizes))
+    if cache == "none":
+        return images
+    file = folder / f"pixels-{size}-{_fingerprint(split)}.u8"
+    if not file.is_file() or file.stat().st_size != total:
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free < 1.1 * total:
+            print(f"no room for {total / 2**30:.1f} GiB of decoded images in {folder}: decoding them at every use (--cache none)")
+            return images
+        _decode_to(file, images, total, threads)
+    return DecodedOnce(split, size, file)
+
+
+def _decode_to(file: Path, images: DecodedEachTime, total: int, threads: int) -> None:
+    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as stream:
+        temporary = Path(stream.name)
+        try:
+            with ThreadPoolExecutor(threads) as pool:
+                for pixels in tqdm(pool.map(images.__getitem__, range(len(images))), "decoding", len(images), unit="image", disable=None):
+                    stream.write(pixels.data)
+        except BaseException:
+            temporary.unlink()
+            raise
+    assert temporary.stat().st_size == total, "image headers and decoded sizes disagree"
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, file)
+
+
+def _fingerprint(split: Split) -> str:
+    """Changes when a file of the split does: names, sizes and times of all files."""
+    digest: Any = hashlib.sha256()
+    for path in split.images:
+        stat = path.stat()
+        digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return str(digest.hexdigest()[:12])

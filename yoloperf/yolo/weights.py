@@ -1,0 +1,128 @@
+"""Weight files: Darknet .weights, and .pt checkpoints that carry their cfg."""
+
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from yoloperf.core.errors import UserError
+from yoloperf.core.rundir import write_atomic
+from yoloperf.yolo.darknet import Darknet, load_cfg
+
+# class_names of the two data sets whose weights circulate without names in them
+CHECKPOINT_VERSION = 1
+
+
+@dataclass
+class Checkpoint:
+    """A network with what is known about it. `training` holds the optimiser's side of a resumable checkpoint."""
+
+    cfg: str
+    state: dict[str, Tensor]
+    names: list[str] | None = None  # class names; None where the file does not say (Darknet .weights)
+    img_size: int | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def build(self) -> Darknet:
+        """The network with these weights, in evaluation mode."""
+        network = Darknet(self.cfg)
+        network.load_state_dict(self.state)
+        return network.eval()
+
+
+def search_folders() -> list[Path]:
+    """Where weights are looked for by name: here, weights/, and beside or in the folder of YOLOPERF_DATA."""
+    data = os.environ.get("YOLOPERF_DATA")
+    return [Path(), Path("weights"), *([Path(data), Path(data) / "weights", Path(data).parent / "weights"] if data else [])]
+
+
+def find_weights(name: str) -> Path:
+    """File of weights by path or name. `yolov3.pt`, the 2020 study's name, finds yolov3.weights where only that is there.
+
+    Raises UserError with the weights at hand and how to fetch more.
+    """
+    wanted = Path(name)
+    candidates = [wanted, wanted.with_suffix(".weights")] if wanted.suffix == ".pt" and wanted.parent == Path() else [wanted]
+    folders = [Path()] if wanted.parent != Path() else search_folders()
+    for candidate in candidates:
+        for folder in folders:
+            if (folder / candidate).is_file():
+                return folder / candidate
+    there = sorted({path.name for folder in search_folders() for pattern in ("*.pt", "*.weights") for path in folder.glob(pattern)})
+    raise UserError(f"no weights {name}; at hand: {', '.join(there) or 'none'}; yolov3.weights and yolov3-tiny.weights: yoloperf data fetch NAME")
+
+
+def load_weights(path: Path, cfg: str = "") -> Checkpoint:
+    """Read .weights (with `cfg`, a path or name; default: the cfg named as the file) or .pt.
+
+    Raises UserError where the file is truncated, is no checkpoint of this project, or does not fit the cfg.
+    """
+    if path.suffix == ".weights":
+        return load_darknet(path, load_cfg(cfg or path.stem))
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types for a broken or foreign file
+        raise UserError(f"{path} is no readable checkpoint ({str(error).splitlines()[0][:100]}); give .weights or a .pt written by train.py") from error
+    if not isinstance(content, dict) or content.get("version") != CHECKPOINT_VERSION:
+        raise UserError(f"{path} was not written by train.py; convert it to Darknet .weights with the tool that made it")
+    return Checkpoint(content["cfg"], content["state"], content["names"], content["img_size"], content["training"])
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a .pt as a whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save({"version": CHECKPOINT_VERSION, **vars(checkpoint)}, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def load_darknet(path: Path, cfg: str) -> Checkpoint:
+    """Read Darknet .weights: int32 major, minor, revision, the images seen (8 bytes from version 0.2), then float32 values."""
+    data = path.read_bytes()
+    if len(data) < 16:
+        raise UserError(f"{path} is truncated: {len(data)} bytes do not hold a header")
+    major, minor, _ = np.frombuffer(data, "<i4", 3)
+    header = 20 if major * 10 + minor >= 2 else 16
+    network = Darknet(cfg)
+    tensors = list(_in_file_order(network))
+    expected = header + 4 * sum(tensor.numel() for tensor in tensors)
+    if len(data) != expected:
+        problem = "is truncated or belongs to another cfg" if len(data) < expected else "belongs to another cfg"
+        raise UserError(f"{path} {problem}: expected {expected} bytes, found {len(data)}")
+    values = torch.from_numpy(np.frombuffer(data, "<f4", offset=header).copy())
+    position = 0
+    for tensor in tensors:
+        tensor.copy_(values[position : position + tensor.numel()].view_as(tensor))
+        position += tensor.numel()
+    return Checkpoint(cfg, network.state_dict(), img_size=416)
+
+
+def save_darknet(path: Path, network: Darknet, images_seen: int = 0) -> None:
+    """Write Darknet .weights, version 0.2.0."""
+    header = np.array([0, 2, 0], "<i4").tobytes() + np.array([images_seen], "<i8").tobytes()
+    values = [tensor.cpu().float().numpy().astype("<f4").tobytes() for tensor in _in_file_order(network)]
+    write_atomic(path, header + b"".join(values))
+
+
+def _in_file_order(network: Darknet) -> Iterator[Tensor]:
+    """Every convolution's bias (or its batch norm's bias, weight, mean, variance), then its weights [out, in, h, w]."""
+    for layer in network.convolutions():
+        if hasattr(layer, "batch_norm"):
+            norm = layer.batch_norm
+            yield from (norm.bias.detach(), norm.weight.detach(), norm.running_mean, norm.running_var)
+        else:
+            yield layer.conv.bias.detach()
+        yield layer.conv.weight.detach()
+
+
+def transfer(state: dict[str, Tensor], network: Darknet) -> tuple[int, int]:
+    """Copy every tensor that has its name and shape in the network; returns (copied, of how many)."""
+    own = network.state_dict()
+    fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
+    network.load_state_dict({**own, **fitting})
+    return len(fitting), len(own)
