@@ -1,0 +1,81 @@
+"""Batches: pictures and boxes as tensors, made by threads (OpenCV releases the interpreter lock) ahead of their use."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from yoloperf.datasets.labels import Split
+from yoloperf.yolo.augment import Boxes, draw, move_boxes, paint
+from yoloperf.yolo.images import Images, Letterbox, letterbox, scaled_size
+from yoloperf.yolo.recipe import Recipe
+
+_TARGET_STEP = 32  # box counts are padded to a multiple of this, so that few tensor shapes occur
+
+Batch = tuple[Tensor, Tensor]  # uint8 [B, S, S, 3] RGB; float32 [B, M, 5] class, cx, cy, w, h, unused rows 0
+
+
+class TrainingBatches:
+    """Shuffled, augmented batches; the last one of an epoch holds what is left."""
+
+    def __init__(self, split: Split, images: Images, recipe: Recipe, size: int, batch_size: int, seed: int, pool: ThreadPoolExecutor) -> None:
+        self.split, self.images, self.recipe, self.size = split, images, recipe, size
+        self.batch_size, self.seed, self.pool = batch_size, seed, pool
+        self.sizes = [scaled_size(int(width), int(height), size) for width, height in split.sizes]
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def epoch(self, epoch: int, mosaic: bool) -> Iterator[Batch]:
+        """Batches of an epoch (from 1). One batch is prepared ahead."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
+        starts = range(0, len(order), self.batch_size)
+        ahead = self._submit(order[:self.batch_size], epoch, 0, mosaic)
+        for start in starts:
+            pixels, futures = ahead
+            boxes = [future.result() for future in futures]
+            following = start + self.batch_size
+            if following < len(order):
+                ahead = self._submit(order[following : following + self.batch_size], epoch, following, mosaic)
+            yield pixels, pad_targets(boxes)
+
+    def _submit(self, indices: Sequence[int], epoch: int, start: int, mosaic: bool) -> tuple[Tensor, list[Future[Boxes]]]:
+        pixels = torch.empty((len(indices), self.size, self.size, 3), dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+        return pixels, [
+            self.pool.submit(self._picture, int(image), epoch, start + row, mosaic, pixels[row]) for row, image in enumerate(indices)
+        ]
+
+    def _picture(self, image: int, epoch: int, position: int, mosaic: bool, out: Tensor) -> Boxes:
+        rng = np.random.default_rng([self.seed, epoch, position])
+        picture = draw(rng, image, self.sizes, self.size, self.recipe, mosaic)
+        paint(picture, self.images, self.size, out.numpy())
+        return move_boxes(picture, self.split.boxes, self.sizes, self.size)
+
+
+def pad_targets(boxes: Sequence[Boxes]) -> Tensor:
+    """Boxes of a batch as one tensor [B, M, 5], M a multiple of 32, unused rows 0."""
+    most = max((len(rows) for rows in boxes), default=0)
+    padded = torch.zeros(len(boxes), max(1, -(-most // _TARGET_STEP)) * _TARGET_STEP, 5)
+    for row, own in zip(padded, boxes, strict=True):
+        row[: len(own)] = torch.from_numpy(own)
+    return padded
+
+
+def letterboxed_batches(images: Images, size: int, batch_size: int, pool: ThreadPoolExecutor) -> Iterator[tuple[Tensor, list[Letterbox]]]:
+    """Images in order, centred on a grey square: uint8 [B, S, S, 3] with how each was placed. One batch is prepared ahead."""
+
+    def submit(start: int) -> list[Future[tuple[np.ndarray, Letterbox]]]:
+        return [pool.submit(lambda index: letterbox(images[index], size), index) for index in range(start, min(start + batch_size, len(images)))]
+
+    ahead = submit(0)
+    for start in range(0, len(images), batch_size):
+        squares = [future.result() for future in ahead]
+        ahead = submit(start + batch_size)
+        yield torch.from_numpy(np.stack([square for square, _ in squares])), [placed for _, placed in squares]
+
+
+def to_network(pixels: Tensor, device: torch.device) -> Tensor:
+    """uint8 [B, S, S, 3] -> float32 [B, 3, S, S] in 0..1 on the device, in channels_last memory order as it already lies."""
+    return pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)

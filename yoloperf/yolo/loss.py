@@ -1,0 +1,115 @@
+"""The anchor-based detection loss: CIoU for boxes, binary cross-entropy for objectness and classes.
+
+Everything has a static shape: a box that is not assigned takes part with weight 0 instead of being filtered out, so no step
+waits for the device, and no Python loop runs over images.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from yoloperf.yolo.boxes import box_in_cells, complete_iou
+from yoloperf.yolo.darknet import Darknet, Head
+from yoloperf.yolo.recipe import Recipe
+
+# A cell that is finer sees more background, so its mean objectness loss is smaller; weights from coarse to fine even it out
+# (figures of the field's PyTorch trainers since 2020).
+_OBJECTNESS_BALANCE = (0.4, 1.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Scalars: the parts with their gains, and their sum, which is differentiated."""
+
+    box: Tensor
+    obj: Tensor
+    cls: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        return self.box + self.obj + self.cls
+
+    @property
+    def parts(self) -> Tensor:
+        """[3]: box, objectness, class; detached."""
+        return torch.stack((self.box, self.obj, self.cls)).detach()
+
+
+class DetectionLoss:
+    """Loss of a network's raw outputs against targets [B, M, 5] (class, cx, cy, w, h in 0..1; unused rows have w = 0)."""
+
+    def __init__(self, network: Darknet, recipe: Recipe, img_size: int) -> None:
+        self.heads, self.recipe, self.img_size = network.heads, recipe, img_size
+        coarse_first = sorted(range(len(self.heads)), key=lambda index: -float(self.heads[index].anchors.max()))
+        offset = 0 if len(self.heads) >= 3 else 1
+        self.balance = {head: _OBJECTNESS_BALANCE[rank + offset] for rank, head in enumerate(coarse_first)}
+
+    def __call__(self, outputs: list[Tensor], targets: Tensor) -> Losses:
+        parts = [self._of_head(index, raw.float(), targets) for index, raw in enumerate(outputs)]
+        box, obj, cls = (sum(values) for values in zip(*parts, strict=True))
+        assert isinstance(box, Tensor) and isinstance(obj, Tensor) and isinstance(cls, Tensor)
+        return Losses(self.recipe.box * box, self.recipe.obj * obj, self.recipe.cls * cls)
+
+    def _of_head(self, index: int, raw: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        head = self.heads[index]
+        anchors = head.anchors.to(raw.device) * (raw.shape[2] / self.img_size)  # in cells
+        cell, inside, anchor, assigned = assign(raw.shape, anchors, targets, self.recipe.anchor_ratio, head)
+        weight = assigned.float()
+        count = weight.sum().clamp(min=1)
+
+        flat = raw.reshape(-1, raw.shape[-1])
+        chosen = flat[cell]  # [P, 5 + C]
+        grid = torch.tensor((raw.shape[2], raw.shape[1]), device=raw.device)
+        xy, wh = box_in_cells(chosen, anchors[anchor], head.new_coords)
+        wanted_wh = (targets[..., 3:5] * grid)[:, :, None, None].expand(*inside.shape).reshape(-1, 2)
+        iou = complete_iou(xy, wh, inside.reshape(-1, 2), wanted_wh)
+        box = ((1 - iou) * weight).sum() / count
+
+        objectness = torch.zeros(len(flat), device=raw.device)
+        objectness.scatter_reduce_(0, cell, iou.detach().clamp(min=0) * weight, "amax")
+        obj = functional.binary_cross_entropy_with_logits(flat[:, 4], objectness) * self.balance[index]
+
+        if head.classes == 1:
+            return box, obj, box.new_zeros(())
+        labels = targets[..., 0].long()[:, :, None, None].expand(*inside.shape[:-1]).reshape(-1)
+        one_hot = functional.one_hot(labels, head.classes).float()
+        each = functional.binary_cross_entropy_with_logits(chosen[:, 5:], one_hot, reduction="none").mean(1)
+        return box, obj, (each * weight).sum() / count
+
+
+def assign(shape: torch.Size, anchors: Tensor, targets: Tensor, ratio: float, head: Head) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Which predictions answer for which box.
+
+    A box is given to every anchor whose sides are within `ratio` of its own, in the cell of its centre and, where the
+    decoding reaches beyond its cell (new_coords), in the nearer neighbours in x and in y.
+    shape: of the raw output [B, H, W, A, 5 + C]; anchors: [A, 2] in cells. Returns flat [P] = B * M * A * 3 candidates:
+    index of the prediction in raw.view(-1, 5 + C); the box centre relative to that cell as [B, M, A, 3, 2]; the anchor's index;
+    and whether the candidate counts.
+    """
+    batch, height, width, count = shape[:4]
+    device = targets.device
+    grid = torch.tensor((width, height), device=device)
+    centre, size = targets[..., 1:3] * grid, targets[..., 3:5] * grid  # [B, M, 2]
+    relation = size[:, :, None].clamp(min=1e-9) / anchors  # [B, M, A, 2]
+    fits = (torch.maximum(relation, 1 / relation).amax(-1) < ratio) & (size[:, :, None] > 0).all(-1)
+
+    within = centre % 1
+    step = torch.where(within < 0.5, -1.0, 1.0)  # towards the nearer neighbour
+    zero = torch.zeros_like(step[..., 0])
+    offsets = torch.stack((torch.zeros_like(step), torch.stack((step[..., 0], zero), -1), torch.stack((zero, step[..., 1]), -1)), 2)
+    cells = centre.floor()[:, :, None] + offsets  # [B, M, 3, 2]
+    exists = ((cells >= 0) & (cells < grid)).all(-1)
+    if not head.new_coords:
+        exists[:, :, 1:] = False
+    cells = torch.minimum(cells.clamp(min=0), grid - 1)
+
+    full = (batch, targets.shape[1], count, 3)
+    image = torch.arange(batch, device=device).view(-1, 1, 1, 1)
+    anchor = torch.arange(count, device=device).view(1, 1, -1, 1).expand(full)
+    x, y = cells[..., 0].long()[:, :, None], cells[..., 1].long()[:, :, None]
+    cell = ((image * height + y) * width + x) * count + anchor
+    inside = (centre[:, :, None] - cells)[:, :, None].expand(*full, 2)
+    assigned = fits[..., None] & exists[:, :, None]
+    return cell.reshape(-1), inside, anchor.reshape(-1), assigned.reshape(-1)

@@ -1,0 +1,57 @@
+"""A bounded look at the kernels of training steps with torch.profiler, reduced to a summary per kernel."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from yoloperf.core.rundir import write_atomic
+
+_WARMUP_STEPS = 2  # CUPTI's first records are many times too long
+
+
+def profile_steps(step: Callable[[], None], steps: int, device: torch.device) -> dict[str, Any]:
+    """Run `step` (one training step) `steps` times under the profiler, after a warm-up, and summarise.
+
+    Returns profiler, domain ("gpu": device kernels; "cpu": operators by their own time), steps, kernels (name, calls, total_s,
+    avg_s, min_s, max_s; longest total first) and reason: why there are none, or None.
+    """
+    on_gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    for _ in range(_WARMUP_STEPS):
+        step()
+    with profile(activities=activities) as profiler:
+        for _ in range(steps):
+            step()
+        if on_gpu:
+            torch.cuda.synchronize(device)
+    kernels: dict[str, list[float]] = {}
+    for event in profiler.events() or []:
+        if on_gpu and event.device_type == torch.autograd.DeviceType.CUDA:
+            kernels.setdefault(event.name, []).append(event.time_range.elapsed_us() * 1e-6)
+        elif not on_gpu and not event.is_user_annotation:
+            kernels.setdefault(event.name, []).append(event.self_cpu_time_total * 1e-6)
+    rows = [
+        {"name": name, "calls": len(times), "total_s": sum(times), "avg_s": sum(times) / len(times), "min_s": min(times), "max_s": max(times)}
+        for name, times in kernels.items()
+    ]
+    rows = sorted((row for row in rows if row["total_s"] > 0), key=lambda row: -row["total_s"])
+    reason = None if rows else f"torch.profiler recorded no {'GPU kernels' if on_gpu else 'operators'}"
+    return {"profiler": "torch", "domain": "gpu" if on_gpu else "cpu", "steps": steps, "kernels": rows, "reason": reason}
+
+
+def write_profile(path: Path, summary: dict[str, Any]) -> None:
+    write_atomic(path, json.dumps(summary, indent=1) + "\n")
+
+
+def show_profile(summary: dict[str, Any], most: int = 8) -> str:
+    """The longest kernels as a table for people."""
+    total = sum(row["total_s"] for row in summary["kernels"])
+    kind = "GPU kernel" if summary["domain"] == "gpu" else "CPU operator"
+    lines = [f"{'share':>7} {'calls':>6} {'average':>11}  {kind} ({summary['steps']} profiled steps)"]
+    for row in summary["kernels"][:most]:
+        lines.append(f"{100 * row['total_s'] / total:6.1f}% {row['calls']:6d} {row['avg_s'] * 1e3:8.3f} ms  {row['name'][:90]}")
+    return "\n".join(lines) if summary["kernels"] else f"no kernel summary: {summary['reason']}"

@@ -1,0 +1,188 @@
+"""`train.py`: from flags to a trained detector, with a line for people and an event for the parser at every turn."""
+
+import argparse
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import psutil
+import torch
+
+from yoloperf import __version__
+from yoloperf.core import spec as specs
+from yoloperf.core.errors import UserError
+from yoloperf.core.events import emit
+from yoloperf.core.rundir import RunDir, write_atomic
+from yoloperf.core.spec import TrialSpec
+from yoloperf.datasets.config import DataConfig, load_data_config
+from yoloperf.datasets.labels import cache_folder, load_split
+from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
+from yoloperf.yolo.device import Compute, available_cores, prepare
+from yoloperf.yolo.images import open_images
+from yoloperf.yolo.profile import profile_steps, show_profile, write_profile
+from yoloperf.yolo.recipe import load_recipe
+from yoloperf.yolo.trainer import EpochResult, Trainer
+from yoloperf.yolo.weights import find_weights, load_weights, transfer
+
+_BACKWARD_FLOPS = 2  # the backward pass costs two convolutions for every one of the forward pass
+_EXAMPLE = "python train.py --img 416 --batch 8 --epochs 20 --data bccd.yaml --weights yolov3-tiny.weights"
+
+
+def parser() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(
+        prog="train.py", description="Train YOLOv3 or Tiny-YOLOv3.", epilog=f"example:\n  {_EXAMPLE}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    specs.add_flags(flags)
+    flags.add_argument("--save-dir", type=Path, help="run folder (default: runs/train/NAME, numbered when it is taken)")
+    flags.add_argument("--name", default="exp", help="name of the run folder below runs/train (default: exp)")
+    flags.add_argument("--resume", action="store_true", help="continue from SAVE_DIR/weights/last.pt where there is one")
+    flags.add_argument("--profile-steps", type=int, default=0, metavar="N", help="profile N further steps after the training (default: 0)")
+    return flags
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train; returns the exit code: 0, 1 when memory ran out, 2 for a UserError."""
+    try:
+        args = parser().parse_args(argv)
+        return run(specs.from_args(args), args)
+    except UserError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+
+
+def run(spec: TrialSpec, args: argparse.Namespace) -> int:
+    compute = prepare(spec.device, spec.precision, spec.threads)
+    recipe = load_recipe(spec.hyp)
+    config = load_data_config(spec.data)
+    network, transferred = _network(spec, config)
+    train, val = load_split(config, "train"), load_split(config, "val")
+    rundir = RunDir(args.save_dir or _free_folder(Path("runs/train"), args.name))
+    _check_writable(rundir)
+    workers = spec.workers or available_cores()
+    flops = (1 + _BACKWARD_FLOPS) * network.flops(spec.img_size)
+    with ThreadPoolExecutor(workers) as pool:
+        folder = cache_folder(config)
+        images = open_images(train, spec.img_size, spec.cache, folder, workers)
+        val_images = open_images(val, spec.img_size, spec.cache, folder, workers)
+        trainer = Trainer(spec, recipe, network, list(config.names), compute, train, images, pool, rundir)
+        result = trainer.resume() if args.resume else None
+        description = _describe(compute)
+        emit(
+            "run_start", spec=asdict(spec), engine="yoloperf", version=__version__, model=spec.model, dataset=config.name, dataset_hash=train.hash,
+            train_images=len(train.images), val_images=len(val.images), workers=workers, flops_per_image=flops,
+            parameters=sum(parameter.numel() for parameter in network.parameters()), start_epoch=trainer.epochs_done, **description,
+        )  # fmt: skip
+        print(f"{spec.model} on {config.name}: {len(train.images)} training and {len(val.images)} validation images, classes {', '.join(config.names)}")
+        for problem in (*train.problems, *val.problems):
+            print(f"  {problem}")
+        print(f"weights: {transferred}; device: {description['gpu_name'] or 'cpu'}, {compute.precision}, {compute.threads} threads; {rundir.path}")
+        if trainer.epochs_done:
+            print(f"continuing after epoch {trainer.epochs_done}")
+        started = time.perf_counter()
+        try:
+            while trainer.epochs_done < spec.epochs:
+                result = trainer.train_epoch(val, val_images, _first_step)
+                emit("epoch", **asdict(result))
+                print(_line(result, spec.epochs))
+        except (torch.cuda.OutOfMemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            reason = f"batch size {spec.batch_size} at {spec.img_size} px does not fit the memory of {description['gpu_name'] or 'this machine'}"
+            emit("run_end", status="oom", reason=reason, epochs_done=trainer.epochs_done)
+            print(f"train.py: out of memory: {reason}", file=sys.stderr)
+            return 1
+        assert result is not None
+        emit(
+            "run_end", status="ok", reason=None, epochs_done=trainer.epochs_done, images_per_s=result.images_per_s, step_time_s=result.step_time_s,
+            data_time_s=result.data_time_s, gpu_mem_peak_bytes=result.gpu_mem_peak_bytes, wall_s=time.perf_counter() - started,
+        )  # fmt: skip
+        print(_verdict(result, flops))
+        print(f"best weights: {rundir.best_weights}")
+        if args.profile_steps:
+            _profile(trainer, args.profile_steps, rundir)
+    return 0
+
+
+def _network(spec: TrialSpec, config: DataConfig) -> tuple[Darknet, str]:
+    """The network with the data set's classes, and a note on where its weights come from."""
+    torch.manual_seed(spec.seed)
+    classes = len(config.names)
+    if not spec.weights:
+        network = Darknet(with_classes(load_cfg(spec.cfg), classes))
+        return network, "from scratch"
+    path = find_weights(spec.weights)
+    checkpoint = load_weights(path, spec.cfg)
+    network = Darknet(with_classes(checkpoint.cfg, classes))
+    copied, total = transfer(checkpoint.state, network)
+    return network, f"transferred {copied}/{total} items from {path.name}"
+
+
+def _describe(compute: Compute) -> dict[str, object]:
+    on_gpu = compute.device.type == "cuda"
+    properties = torch.cuda.get_device_properties(compute.device) if on_gpu else None
+    return {
+        "device": str(compute.device),
+        "gpu_name": properties.name if properties else None,
+        "gpu_mem_bytes": properties.total_memory if properties else None,
+        "precision_mode": compute.precision,
+        "threads": compute.threads,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if on_gpu else None,
+        "python": sys.version.split()[0],
+    }
+
+
+def _first_step() -> None:
+    emit("first_step", startup_s=round(time.time() - psutil.Process().create_time(), 3))
+
+
+def _line(result: EpochResult, epochs: int) -> str:
+    scores = " ".join(
+        f"{title} {'-' if value is None else f'{value:.3f}'}"
+        for title, value in (("P", result.precision), ("R", result.recall), ("mAP@0.5", result.map50), ("mAP@0.5:0.95", result.map50_95))
+    )
+    speed = "" if result.images_per_s is None else f"  {result.images_per_s:.1f} images/s"
+    losses = f"box {result.box_loss:.4f} obj {result.obj_loss:.4f} cls {result.cls_loss:.4f}"
+    return f"epoch {result.epoch}/{epochs}  {losses}  {scores}{speed}  train {result.train_s:.1f} s, validation {result.val_s:.1f} s"
+
+
+def _verdict(result: EpochResult, flops: float) -> str:
+    """What bounds the training: waiting for images, or computing."""
+    if result.images_per_s is None or not result.step_time_s or result.data_time_s is None:
+        return "too few steps after warm-up to state a rate"
+    waiting = result.data_time_s / result.step_time_s
+    bound = f"loader-bound: {waiting:.0%} of a step waits for images" if waiting > 0.5 else f"compute-bound: {waiting:.0%} of a step waits for images"
+    return f"{result.images_per_s:.1f} images/s = {result.images_per_s * flops / 1e9:.0f} GFLOP/s in convolutions; {bound}"
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _profile(trainer: Trainer, steps: int, rundir: RunDir) -> None:
+    """Profile steps that change nothing which is kept: every checkpoint is written already."""
+    batch = next(trainer.batches.epoch(1, mosaic=True))
+    trainer.network.train()
+    summary = profile_steps(lambda: trainer.train_step(batch), steps, trainer.compute.device)
+    write_profile(rundir.profile, summary)
+    print(show_profile(summary))
+
+
+def _free_folder(parent: Path, name: str) -> Path:
+    number = 1
+    while (parent / (name if number == 1 else f"{name}{number}")).exists():
+        number += 1
+    return parent / (name if number == 1 else f"{name}{number}")
+
+
+def _check_writable(rundir: RunDir) -> None:
+    """Fail before the first long minute: the weights folder must take a file. Raises UserError."""
+    probe = rundir.last_weights.parent / ".writable"
+    write_atomic(probe, "")
+    probe.unlink()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,207 @@
+"""The training loop: steps, epochs, checkpoints. What it prints and writes is decided in train.py."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from yoloperf.core.errors import UserError
+from yoloperf.core.rundir import RunDir
+from yoloperf.core.spec import TrialSpec
+from yoloperf.datasets.labels import Split
+from yoloperf.yolo.darknet import Darknet
+from yoloperf.yolo.device import Compute
+from yoloperf.yolo.evaluate import Scores, evaluate
+from yoloperf.yolo.images import Images
+from yoloperf.yolo.loader import Batch, TrainingBatches, to_network
+from yoloperf.yolo.loss import DetectionLoss
+from yoloperf.yolo.optimise import AveragedWeights, learning_rate, optimizer_of
+from yoloperf.yolo.recipe import Recipe
+from yoloperf.yolo.weights import Checkpoint, load_weights, save_checkpoint
+
+_WARMUP_STEPS = 3  # the first steps of a process allocate, tune and compile: they are left out of rates
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One epoch. Losses are means over its steps, with their gains; times in seconds; rates without warm-up steps."""
+
+    epoch: int
+    lr: float
+    box_loss: float
+    obj_loss: float
+    cls_loss: float
+    precision: float | None
+    recall: float | None
+    map50: float | None
+    map50_95: float | None
+    train_s: float
+    val_s: float
+    images_per_s: float | None
+    step_time_s: float | None
+    data_time_s: float | None
+    gpu_mem_peak_bytes: int | None
+
+
+class Trainer:
+    """Trains one network for one spec and keeps its checkpoints in a run folder."""
+
+    def __init__(
+        self, spec: TrialSpec, recipe: Recipe, network: Darknet, names: list[str], compute: Compute, train: Split, images: Images, pool: ThreadPoolExecutor, rundir: RunDir
+    ) -> None:
+        self.spec, self.recipe, self.names, self.compute, self.rundir, self.pool = spec, recipe, names, compute, rundir, pool
+        self.network = network.to(compute.device, memory_format=torch.channels_last).train()
+        self.batches = TrainingBatches(train, images, recipe, spec.img_size, spec.batch_size, spec.seed, pool)
+        self.loss = DetectionLoss(network, recipe, spec.img_size)
+        self.optimizer = optimizer_of(self.network, recipe)
+        self.averaged = AveragedWeights(self.network, recipe)
+        self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
+        self.epochs_done = 0
+        self.step = 0  # of the optimiser, over all epochs
+        self.best: float | None = None
+        self._clock = _StepClock(compute)
+
+    def run_epoch(self, on_first_step: Callable[[], None]) -> tuple[Tensor, dict[str, float | None], float]:
+        """One pass over the training images; returns mean losses [3], rates, and its duration in seconds."""
+        epoch = self.epochs_done + 1
+        mosaic = epoch <= round(self.spec.epochs * (1 - self.recipe.plain_epochs))
+        losses = torch.zeros(3, device=self.compute.device)
+        self.network.train()
+        started = time.perf_counter()
+        self._clock.start_epoch()
+        batches = tqdm(self.batches.epoch(epoch, mosaic), f"epoch {epoch}/{self.spec.epochs}", len(self.batches), unit="step", leave=False, disable=None)
+        for number, batch in enumerate(batches):
+            self._clock.data_ready()
+            if self.step == 0 and number == 0:
+                on_first_step()
+            losses += self.train_step(batch, last_of_sum=(number + 1) % self.spec.accumulate == 0 or number + 1 == len(self.batches))
+            self._clock.step_done(len(batch[0]))
+        rates = self._clock.end_epoch()
+        return losses / len(self.batches), rates, time.perf_counter() - started
+
+    def train_step(self, batch: Batch, last_of_sum: bool = True) -> Tensor:
+        """Forward, backward and, when the sum of gradients is complete, one optimiser step. Returns the losses [3]."""
+        pixels, targets = batch
+        images = to_network(pixels, self.compute.device)
+        targets = targets.to(self.compute.device, non_blocking=True)
+        with self.compute.autocast():
+            outputs = self.network(images)
+        losses = self.loss(outputs, targets)
+        self.scaler.scale(losses.total / self.spec.accumulate).backward()  # type: ignore[no-untyped-call]
+        if last_of_sum:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.optimizer.zero_grad()
+            self.averaged.update()
+            self.step += 1
+        return losses.parts
+
+    def learning_rate(self) -> float:
+        return learning_rate(self.recipe, self.spec.lr_scale, self.step, -(-len(self.batches) // self.spec.accumulate), self.spec.epochs)
+
+    def train_epoch(self, val: Split, val_images: Images, on_first_step: Callable[[], None]) -> EpochResult:
+        """Train one epoch, validate the averaged weights, write the checkpoints."""
+        losses, rates, train_s = self.run_epoch(on_first_step)
+        started = time.perf_counter()
+        scores = evaluate(self.averaged.network, val, val_images, self.spec.img_size, self.spec.batch_size, self.compute, self.pool)
+        val_s = time.perf_counter() - started
+        self.epochs_done += 1
+        box, obj, cls = losses.tolist()
+        result = EpochResult(
+            self.epochs_done, self.optimizer.param_groups[0]["lr"], box, obj, cls, **scores.asdict(),
+            train_s=train_s, val_s=val_s, **rates, gpu_mem_peak_bytes=self.compute.peak_memory_bytes(),
+        )  # fmt: skip
+        self._save(scores, result)
+        return result
+
+    def _checkpoint(self, training: dict[str, Any]) -> Checkpoint:
+        return Checkpoint(self.network.cfg, self.averaged.network.state_dict(), self.names, self.spec.img_size, training)
+
+    def _save(self, scores: Scores, result: EpochResult) -> None:
+        if self.best is None or (scores.map50_95 or 0.0) >= self.best:
+            self.best = scores.map50_95 or 0.0
+            save_checkpoint(self.rundir.best_weights, self._checkpoint({}))
+        progress = {"spec": asdict(self.spec), "epochs_done": self.epochs_done, "step": self.step, "best": self.best, "result": asdict(result)}
+        if self.epochs_done < self.spec.epochs:
+            progress |= {
+                "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "averaged_steps": self.averaged.steps,
+            }
+        save_checkpoint(self.rundir.last_weights, self._checkpoint(progress))
+
+    def resume(self) -> EpochResult | None:
+        """Continue from the run folder's last checkpoint if there is one; returns the result of its epoch.
+
+        Raises UserError where it belongs to another spec.
+        """
+        path: Path = self.rundir.last_weights
+        if not path.is_file():
+            return None
+        checkpoint = load_weights(path)
+        progress = checkpoint.training
+        if progress["spec"] != asdict(self.spec):
+            changed = [f"{key} {old!r} -> {asdict(self.spec).get(key)!r}" for key, old in progress["spec"].items() if asdict(self.spec).get(key) != old]
+            raise UserError(f"{path} was trained with other settings ({', '.join(changed)}): choose another --save-dir")
+        self.averaged.network.load_state_dict(checkpoint.state)
+        if "network" in progress:
+            self.network.load_state_dict(progress["network"])
+            self.optimizer.load_state_dict(progress["optimizer"])
+            self.scaler.load_state_dict(progress["scaler"])
+            self.averaged.steps = progress["averaged_steps"]
+        self.epochs_done, self.step, self.best = progress["epochs_done"], progress["step"], progress["best"]
+        return EpochResult(**progress["result"])
+
+
+class _StepClock:
+    """Times of steps and of waiting for data, without a device synchronisation in the loop."""
+
+    def __init__(self, compute: Compute) -> None:
+        self.compute, self.warmup_left = compute, _WARMUP_STEPS
+        self.on_gpu = compute.device.type == "cuda"
+
+    def start_epoch(self) -> None:
+        self.compute.synchronise()
+        self.images: list[int] = []
+        self.waits: list[float] = []
+        self.marks: list[Any] = []
+        self._mark()
+        self._waiting = time.perf_counter()
+
+    def data_ready(self) -> None:
+        self.waits.append(time.perf_counter() - self._waiting)
+
+    def step_done(self, images: int) -> None:
+        self.images.append(images)
+        self._mark()
+        self._waiting = time.perf_counter()
+
+    def _mark(self) -> None:
+        if self.on_gpu:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self.marks.append(event)
+        else:
+            self.marks.append(time.perf_counter())
+
+    def end_epoch(self) -> dict[str, float | None]:
+        """images_per_s, step_time_s and data_time_s (medians) of the steps after warm-up; None where none are left."""
+        self.compute.synchronise()
+        pairs = zip(self.marks, self.marks[1:], strict=False)
+        times = [start.elapsed_time(end) * 1e-3 if self.on_gpu else end - start for start, end in pairs]
+        skip = min(self.warmup_left, len(times))
+        self.warmup_left -= skip
+        times, waits, images = times[skip:], self.waits[skip:], self.images[skip:]
+        if not times:
+            return {"images_per_s": None, "step_time_s": None, "data_time_s": None}
+        return {"images_per_s": sum(images) / sum(times), "step_time_s": median(times), "data_time_s": median(waits)}
