@@ -7,11 +7,12 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import torch
 
 from yoloperf.core.errors import UserError
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # mallopt parameters of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # mallopt parameters of glibc's malloc.h
 _FP16_CAPABILITY, _BF16_CAPABILITY = (7, 0), (8, 0)  # tensor cores for fp16 from Volta, for bf16 from Ampere
 
 
@@ -50,6 +51,7 @@ def keep_memory() -> None:
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, -1)
         libc.mallopt(_M_TOP_PAD, 64 * 2**20)
+        libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def prepare(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Compute:
@@ -58,6 +60,7 @@ def prepare(device: str = "auto", precision: str = "auto", threads: int | None =
     threads = threads or available_cores()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
+    cv2.setNumThreads(1)  # images are worked on by a thread each
     chosen = _device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)

@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from yoloperf.datasets.labels import Split
@@ -23,25 +24,24 @@ class TrainingBatches:
     def __init__(self, split: Split, images: Images, recipe: Recipe, size: int, batch_size: int, seed: int, pool: ThreadPoolExecutor) -> None:
         self.split, self.images, self.recipe, self.size = split, images, recipe, size
         self.batch_size, self.seed, self.pool = batch_size, seed, pool
+        self.ahead = torch.cuda.is_available()  # on a CPU the pictures would take the cores away from the step that they overlap
         self.sizes = [scaled_size(int(width), int(height), size) for width, height in split.sizes]
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
     def epoch(self, epoch: int, mosaic: bool) -> Iterator[Batch]:
-        """Batches of an epoch (from 1). One batch is prepared ahead."""
+        """Batches of an epoch (from 1)."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
-        starts = range(0, len(order), self.batch_size)
-        ahead = self._submit(order[:self.batch_size], epoch, 0, mosaic)
-        for start in starts:
-            pixels, futures = ahead
-            boxes = [future.result() for future in futures]
-            following = start + self.batch_size
-            if following < len(order):
-                ahead = self._submit(order[following : following + self.batch_size], epoch, following, mosaic)
-            yield pixels, pad_targets(boxes)
+        pending = [self._submit(order, epoch, 0, mosaic)] if self.ahead else []
+        for start in range(0, len(order), self.batch_size):
+            if self.ahead and start + self.batch_size < len(order):
+                pending.append(self._submit(order, epoch, start + self.batch_size, mosaic))
+            pixels, boxes = pending.pop(0) if self.ahead else self._submit(order, epoch, start, mosaic)
+            yield pixels, pad_targets([future.result() for future in boxes])
 
-    def _submit(self, indices: Sequence[int], epoch: int, start: int, mosaic: bool) -> tuple[Tensor, list[Future[Boxes]]]:
+    def _submit(self, order: NDArray[np.int64], epoch: int, start: int, mosaic: bool) -> tuple[Tensor, list[Future[Boxes]]]:
+        indices = order[start : start + self.batch_size]
         pixels = torch.empty((len(indices), self.size, self.size, 3), dtype=torch.uint8, pin_memory=torch.cuda.is_available())
         return pixels, [
             self.pool.submit(self._picture, int(image), epoch, start + row, mosaic, pixels[row]) for row, image in enumerate(indices)

@@ -17,7 +17,8 @@ from yoloperf.core.events import emit
 from yoloperf.core.rundir import RunDir, write_atomic
 from yoloperf.core.spec import TrialSpec
 from yoloperf.datasets.config import DataConfig, load_data_config
-from yoloperf.datasets.labels import cache_folder, load_split
+from yoloperf.datasets.cache import cache_folder
+from yoloperf.datasets.labels import load_split
 from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
 from yoloperf.yolo.device import Compute, available_cores, prepare
 from yoloperf.yolo.images import open_images

@@ -9,7 +9,8 @@ from yoloperf.core.errors import UserError
 from yoloperf.core.spec import PRECISIONS
 from yoloperf.core.verb import Result, Verb
 from yoloperf.datasets.config import SPLITS, load_data_config
-from yoloperf.datasets.labels import cache_folder, load_split
+from yoloperf.datasets.cache import cache_folder
+from yoloperf.datasets.labels import load_split
 from yoloperf.yolo.device import available_cores, prepare
 from yoloperf.yolo.evaluate import evaluate as evaluate_network
 from yoloperf.yolo.images import open_images
