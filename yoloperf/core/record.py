@@ -50,7 +50,11 @@ def _column(title: str, source: str, doc: str, unit: str = "", show: Callable[[A
 class RunRecord:
     """One execution of a trial on one platform: a row of runs.csv."""
 
-    run_id: str | None = _column("run", "parser", "Identity of the run: platform/sweep/trial of a run folder; for a single log, its path. The same log twice is one row.")
+    run_id: str | None = _column(
+        "run",
+        "parser",
+        "Identity of the run: platform/sweep/trial of a run folder; for a single log, its path. The same log twice is one row.",
+    )
     schema_version: int | None = _column("schema", "parser", "Version of this record type.")
     source: str | None = _column("source", "parser", "File or folder that the row was read from.")
     format: str | None = _column("format", "parser", "Log formats found in the source, separated by +.")
@@ -61,7 +65,9 @@ class RunRecord:
     engine: str | None = _column("engine", "events, console", "Trainer that ran: yoloperf, ultralytics, yolov5, yolov3, darknet, ...")
     model: str | None = _column("model", "events, console", "Architecture.")
     dataset: str | None = _column("data", "events, console", "Data set name.")
-    dataset_hash: str | None = _column("data hash", "events", "Hash over image sizes, names and labels: equal hashes mean the same images and boxes.")
+    dataset_hash: str | None = _column(
+        "data hash", "events", "Hash over image sizes, names and labels: equal hashes mean the same images and boxes."
+    )
     batch_size: int | None = _column("batch size", "events, console", "Images per optimiser step.")
     epochs: int | None = _column("epochs", "events, console", "Epochs asked for.")
     epochs_done: int | None = _column("epochs done", "events, console", "Epochs that ended.")
@@ -80,7 +86,9 @@ class RunRecord:
     started_at: str | None = _column("started", "run.json", "Start of the run, ISO 8601 with zone.")
     command: str | None = _column("command", "GNU time, run.json", "Command line that was run.")
     wall_s: float | None = _column("wall time", "GNU time, run.json", "Elapsed time of the whole command.", "s", show_seconds)
-    user_s: float | None = _column("user time", "GNU time", "CPU time in user mode, all threads and waited-for children.", "s", show_seconds)
+    user_s: float | None = _column(
+        "user time", "GNU time", "CPU time in user mode, all threads and waited-for children.", "s", show_seconds
+    )
     system_s: float | None = _column("system time", "GNU time", "CPU time in the kernel.", "s", show_seconds)
     cpu_percent: float | None = _column("CPU", "GNU time", "(user + system) / wall; above 100 with several threads.", "%", show_percent)
     max_rss_bytes: int | None = _column("max RSS", "GNU time", "Peak resident memory of the largest single process.", "B", show_bytes)
@@ -88,14 +96,32 @@ class RunRecord:
     startup_s: float | None = _column("start-up", "events", "Process start to the first training step.", "s", show_seconds)
     train_images: int | None = _column("train images", "events, console", "Images in the training split.")
     val_images: int | None = _column("val images", "events, console", "Images in the validation split.")
-    images_per_s: float | None = _column("images/s", "events, console", "Training images per second, warm-up steps and validation left out.", "1/s", show_number)
-    step_time_s: float | None = _column("step time", "events", "Median time of an optimiser step, data included, warm-up left out.", "s", show_seconds)
+    images_per_s: float | None = _column(
+        "images/s", "events, console", "Training images per second, warm-up steps and validation left out.", "1/s", show_number
+    )
+    step_time_s: float | None = _column(
+        "step time", "events", "Median time of an optimiser step, data included, warm-up left out.", "s", show_seconds
+    )
     data_time_s: float | None = _column("data time", "events", "Median time that a step waits for its images.", "s", show_seconds)
-    flops_per_image: float | None = _column("FLOP/image", "events", "Floating-point operations of the convolutions for one training image, forward and backward (2 per multiply-add).", "FLOP", show_number)
-    mfu: float | None = _column("MFU", "derived", "Model FLOPs utilisation: flops_per_image * images_per_s / peak of the device; empty where the peak is unknown.", "", show_share)
+    flops_per_image: float | None = _column(
+        "FLOP/image",
+        "events",
+        "Floating-point operations of the convolutions for one training image, forward and backward (2 per multiply-add).",
+        "FLOP",
+        show_number,
+    )
+    mfu: float | None = _column(
+        "MFU",
+        "derived",
+        "Model FLOPs utilisation: flops_per_image * images_per_s / peak of the device; empty where the peak is unknown.",
+        "",
+        show_share,
+    )
     gpu_name: str | None = _column("GPU", "events, console", "Device name.")
     gpu_mem_bytes: int | None = _column("GPU memory", "events, console", "Memory of the device.", "B", show_bytes)
-    gpu_mem_peak_bytes: int | None = _column("GPU peak", "events, console, NVML", "Peak of the device memory in use by the run.", "B", show_bytes)
+    gpu_mem_peak_bytes: int | None = _column(
+        "GPU peak", "events, console, NVML", "Peak of the device memory in use by the run.", "B", show_bytes
+    )
     gpu_util_pct: float | None = _column("GPU util", "NVML", "Mean utilisation.", "%", show_percent)
     gpu_power_w: float | None = _column("GPU power", "NVML", "Mean power draw.", "W", show_power)
     energy_j: float | None = _column("energy", "NVML, RAPL", "Energy of the run.", "J", show_energy)
@@ -104,15 +130,32 @@ class RunRecord:
     profile_reason: str | None = _column("profile note", "profiler", "Why there is no kernel summary.")
     biggest_kernel_domain: str | None = _column("kernel domain", "profiler", "gpu for a GPU activity, cpu for an operator on a CPU.")
     biggest_kernel_name: str | None = _column("biggest kernel", "profiler", "Kernel (GPU) or operator (CPU) with the largest total time.")
-    biggest_kernel_avg_s: float | None = _column("biggest kernel avg", "profiler", "Average time of one call of that kernel.", "s", show_seconds)
-    biggest_kernel_share: float | None = _column("biggest kernel share", "profiler", "Its share of the total time of its domain.", "", show_share)
-    box_loss: float | None = _column("box", "events, console", "Box loss, mean over the last epoch (other trainers: as printed last).", "", show_number)
-    obj_loss: float | None = _column("objectness", "events, console", "Objectness loss, likewise; empty for anchor-free heads.", "", show_number)
+    biggest_kernel_avg_s: float | None = _column(
+        "biggest kernel avg", "profiler", "Average time of one call of that kernel.", "s", show_seconds
+    )
+    biggest_kernel_share: float | None = _column(
+        "biggest kernel share", "profiler", "Its share of the total time of its domain.", "", show_share
+    )
+    box_loss: float | None = _column(
+        "box", "events, console", "Box loss, mean over the last epoch (other trainers: as printed last).", "", show_number
+    )
+    obj_loss: float | None = _column(
+        "objectness", "events, console", "Objectness loss, likewise; empty for anchor-free heads.", "", show_number
+    )
     cls_loss: float | None = _column("classification", "events, console", "Classification loss, likewise.", "", show_number)
-    precision: float | None = _column("precision", "events, console", "At IoU 0.5 and the score of the best F1, mean over classes; last validation.", "", show_fraction)
+    dfl_loss: float | None = _column(
+        "distribution focal", "console", "Distribution focal loss of anchor-free heads, likewise.", "", show_number
+    )
+    precision: float | None = _column(
+        "precision", "events, console", "At IoU 0.5 and the score of the best F1, mean over classes; last validation.", "", show_fraction
+    )
     recall: float | None = _column("recall", "events, console", "At the same score.", "", show_fraction)
-    map50: float | None = _column("mAP@0.5", "events, console", "COCO mean average precision at IoU 0.5; last validation.", "", show_fraction)
-    map50_95: float | None = _column("mAP@0.5:0.95", "events, console", "COCO mean average precision over IoU 0.5 to 0.95; last validation.", "", show_fraction)
+    map50: float | None = _column(
+        "mAP@0.5", "events, console", "COCO mean average precision at IoU 0.5; last validation.", "", show_fraction
+    )
+    map50_95: float | None = _column(
+        "mAP@0.5:0.95", "events, console", "COCO mean average precision over IoU 0.5 to 0.95; last validation.", "", show_fraction
+    )
     hostname: str | None = _column("host", "run.json", "Machine.")
     cpu_name: str | None = _column("CPU model", "run.json", "Processor.")
     cpu_count: int | None = _column("cores", "run.json", "Logical cores that the run may use.")
@@ -124,6 +167,7 @@ class RunRecord:
     git_commit: str | None = _column("commit", "run.json", "Commit of the trainer's working tree; + when it had local changes.")
     slurm_job_id: str | None = _column("Slurm job", "run.json", "Job id, with the array task.")
     rejected_lines: int | None = _column("rejected", "parser", "Lines that claim a known format and could not be read.")
+    unknown_lines: int | None = _column("unknown", "parser", "Lines that no known format claims.")
     notes: str | None = _column("notes", "parser", "What the reader had to decide, such as a value taken from the file name.")
 
 
@@ -137,13 +181,18 @@ class EpochRecord:
     box_loss: float | None = _column("box", "events, console", "Box loss, mean over the epoch.", "", show_number)
     obj_loss: float | None = _column("objectness", "events, console", "Objectness loss, mean over the epoch.", "", show_number)
     cls_loss: float | None = _column("classification", "events, console", "Classification loss, mean over the epoch.", "", show_number)
+    dfl_loss: float | None = _column("distribution focal", "console", "Distribution focal loss of anchor-free heads.", "", show_number)
     precision: float | None = _column("precision", "events, console", "As in runs.csv.", "", show_fraction)
     recall: float | None = _column("recall", "events, console", "As in runs.csv.", "", show_fraction)
     map50: float | None = _column("mAP@0.5", "events, console", "As in runs.csv.", "", show_fraction)
     map50_95: float | None = _column("mAP@0.5:0.95", "events, console", "As in runs.csv.", "", show_fraction)
-    train_s: float | None = _column("train time", "events, console", "Duration of the epoch's training steps, warm-up included.", "s", show_seconds)
+    train_s: float | None = _column(
+        "train time", "events, console", "Duration of the epoch's training steps, warm-up included.", "s", show_seconds
+    )
     val_s: float | None = _column("validation time", "events, console", "Duration of the validation.", "s", show_seconds)
-    images_per_s: float | None = _column("images/s", "events, console", "Training images per second, warm-up steps left out.", "1/s", show_number)
+    images_per_s: float | None = _column(
+        "images/s", "events, console", "Training images per second, warm-up steps left out.", "1/s", show_number
+    )
     step_time_s: float | None = _column("step time", "events", "Median time of a step, data included.", "s", show_seconds)
     data_time_s: float | None = _column("data time", "events", "Median time that a step waits for its images.", "s", show_seconds)
     gpu_mem_peak_bytes: int | None = _column("GPU peak", "events, console", "Peak of the device memory up to this epoch.", "B", show_bytes)
@@ -163,6 +212,11 @@ class KernelRecord:
     min_s: float | None = _column("min", "profiler", "Shortest call.", "s", show_seconds)
     max_s: float | None = _column("max", "profiler", "Longest call.", "s", show_seconds)
     share: float | None = _column("share", "profiler", "Part of the total time of its domain.", "", show_share)
+    operator: str | None = _column(
+        "operator",
+        "derived",
+        "What the kernel does, so that GPUs compare although no kernel name is the same: convolution forward, batch norm, copy, ...",
+    )
 
 
 Record = TypeVar("Record", RunRecord, EpochRecord, KernelRecord)

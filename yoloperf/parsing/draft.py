@@ -1,0 +1,266 @@
+"""A run while its log is read: what each format found, and how it all becomes one record."""
+
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from yoloperf.core.record import SCHEMA_VERSION, STATUSES, EpochRecord, KernelRecord, RunRecord
+
+# Values of a KernelRecord after run_id, in its order. A plain tuple, because a log has hundreds of them.
+KernelRow = tuple[str, str, str, int | None, float | None, float | None, float | None, float | None, float | None, str | None]
+
+# Who says a value: a later name beats an earlier one
+FILE_NAME, LOG = 0, 1
+_ABSENT = object()
+_LAST_EPOCH = ("box_loss", "obj_loss", "cls_loss", "dfl_loss")
+_LAST_VALIDATION = ("precision", "recall", "map50", "map50_95")
+_CANCELLING = {signal.SIGINT, signal.SIGTERM}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run that was read: rows of runs.csv, epochs.csv and kernels.csv."""
+
+    record: RunRecord
+    epochs: list[EpochRecord]
+    kernels: list[KernelRow]
+
+    def kernel_records(self) -> list[KernelRecord]:
+        return [KernelRecord(self.record.run_id, *row) for row in self.kernels]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Something that was not read: a whole file, or one line of it (numbered from 1)."""
+
+    path: str
+    line: int | None
+    reason: str
+
+
+@dataclass
+class Account:
+    """What GNU time or a shell's `time` says about one command."""
+
+    command: str | None = None
+    user_s: float | None = None
+    system_s: float | None = None
+    wall_s: float | None = None
+    cpu_percent: float | None = None
+    max_rss_kib: float | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A reason for a bad end that the log states. `final`: nothing that follows can be the run's own doing."""
+
+    status: str
+    reason: str
+    line: int
+    final: bool = False
+
+
+@dataclass
+class Draft:
+    """The run under construction. Formats write into it; `finish` is called once."""
+
+    source: str
+    whole_folder: bool = False  # a run folder is one run, however often its command was started
+    line: int = 0  # number of the line being read
+    cut: bool = False  # the line being read has no end: it may be half a line
+    formats: dict[str, None] = field(default_factory=dict)
+    rejected: list[Rejected] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    kernels: list[KernelRow] = field(default_factory=list)
+    epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    accounts: list[Account] = field(default_factory=list)
+    causes: list[Cause] = field(default_factory=list)
+    open: set[str] = field(default_factory=set)  # what began and must still end
+    trainer_started: bool = False
+    trainer_done: bool = False
+    done_line: int = 0
+    unknown_lines: int = 0
+    rejected_lines: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+    _said: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> (rank, line) of the value in facts
+    _contradicted: set[str] = field(default_factory=set)
+
+    def set(self, name: str, value: Any, rank: int = LOG) -> None:
+        """State a value of the run. Two different ones of equal rank contradict each other: then neither is kept."""
+        if value is None or name in self._contradicted:
+            return
+        old = self.facts.get(name, _ABSENT)
+        if old is _ABSENT or old == value:
+            self.facts[name] = value
+            self._said.setdefault(name, (rank, self.line))
+            return
+        old_rank, old_line = self._said[name]
+        if rank == old_rank:
+            del self.facts[name]
+            self._contradicted.add(name)
+            self.notes.append(f"{name} left empty: the log says {old} and {value}")
+            self.reject(f"{name} {value} contradicts {name} {old} of line {old_line}: left empty")
+        elif rank > old_rank:
+            self.facts[name] = value
+            self._said[name] = (rank, self.line)
+
+    def replace(self, name: str, value: Any) -> None:
+        """State a value that may change while the run goes on: the last one holds."""
+        self.facts[name] = value
+        self._said[name] = (LOG, self.line)
+
+    def epoch(self, number: int) -> dict[str, Any]:
+        """Values of an epoch (numbered from 1) by column name."""
+        return self.epochs.setdefault(number, {})
+
+    def cause(self, status: str, reason: str, final: bool = False) -> None:
+        """State why the run ended badly."""
+        self.causes.append(Cause(status if status in STATUSES else "failed", reason, self.line, final))
+
+    def reject(self, reason: str) -> bool:
+        """Report the line being read as one that claims a format and cannot be read; counts it as dealt with."""
+        self.rejected_lines += 1
+        self.rejected.append(Rejected(self.source, self.line, reason))
+        return True
+
+    @property
+    def empty(self) -> bool:
+        return not self.formats
+
+    def finish(self, run_id: str) -> Run:
+        values = self._accounting()
+        values |= {name: value for name, value in self.facts.items() if name not in values or name in ("command", "exit_code")}
+        values |= self._from_epochs()
+        values |= self._biggest_kernel()
+        status, reason = self._status()
+        values.setdefault("status", status)
+        if values["status"] == status:
+            values.setdefault("reason", reason)
+        epochs = [EpochRecord(**{**found, "run_id": run_id, "epoch": number}) for number, found in sorted(self.epochs.items())]
+        record = RunRecord(
+            **{
+                **values,
+                "run_id": run_id,
+                "schema_version": SCHEMA_VERSION,
+                "source": self.source,
+                "format": "+".join(sorted(self.formats)) or None,
+                "rejected_lines": self.rejected_lines,
+                "unknown_lines": self.unknown_lines,
+                "notes": "; ".join(dict.fromkeys(self.notes)) or None,
+            }
+        )
+        return Run(record, epochs, self.kernels)
+
+    def _accounting(self) -> dict[str, Any]:
+        if not self.accounts:
+            return {}
+        if len(self.accounts) == self.facts.get("attempts", 1) == 1:
+            account = self.accounts[0]
+            found = {name: getattr(account, name) for name in ("user_s", "system_s", "wall_s", "cpu_percent", "command")}
+            found["max_rss_bytes"] = _kib(account.max_rss_kib)
+            found["exit_code"] = account.exit_code if account.signal is None else 128 + account.signal
+        else:
+            found = self._sum_of_attempts()
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _sum_of_attempts(self) -> dict[str, Any]:
+        last = self.accounts[-1]
+        found: dict[str, Any] = {"command": last.command, "exit_code": last.exit_code if last.signal is None else 128 + last.signal}
+        attempts = self.facts.get("attempts", len(self.accounts))
+        if len(self.accounts) != attempts:
+            self.notes.append(f"process times left empty: {attempts} attempts, {len(self.accounts)} GNU time blocks")
+            return found
+        for name in ("user_s", "system_s", "wall_s"):
+            found[name] = _sum(getattr(account, name) for account in self.accounts)
+        sizes = [account.max_rss_kib for account in self.accounts]
+        found["max_rss_bytes"] = None if None in sizes else _kib(max(size for size in sizes if size is not None))
+        if found["wall_s"] and found["user_s"] is not None and found["system_s"] is not None:
+            found["cpu_percent"] = round(100 * (found["user_s"] + found["system_s"]) / found["wall_s"])
+        self.notes.append(f"process times are sums over {attempts} attempts")
+        return found
+
+    def _from_epochs(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for names in (_LAST_EPOCH, _LAST_VALIDATION):
+            for number in sorted(self.epochs, reverse=True):
+                values = {name: self.epochs[number].get(name) for name in names}
+                if any(value is not None for value in values.values()):
+                    found |= {name: value for name, value in values.items() if value is not None}
+                    break
+        if self.epochs and "epochs_done" not in self.facts:
+            found["epochs_done"] = len(self.epochs)
+        peaks = [values["gpu_mem_peak_bytes"] for values in self.epochs.values() if values.get("gpu_mem_peak_bytes") is not None]
+        if peaks and "gpu_mem_peak_bytes" not in self.facts:
+            found["gpu_mem_peak_bytes"] = max(peaks)
+        return found
+
+    def _biggest_kernel(self) -> dict[str, Any]:
+        """The row with the largest total: of the GPU where it was traced, else of the CPU's operators."""
+        for domain in ("gpu", "cpu"):
+            rows = [row for row in self.kernels if row[1] == domain and row[4] is not None]
+            if rows:
+                profiler, _, name, _, _, average, _, _, share, _ = max(rows, key=lambda row: row[4] or 0.0)
+                found: dict[str, Any] = {"profiler": profiler, "biggest_kernel_domain": domain, "biggest_kernel_name": name}
+                found |= {"biggest_kernel_avg_s": average, "biggest_kernel_share": share}
+                return {key: value for key, value in found.items() if value is not None}
+        return {"profiler": self.kernels[0][0]} if self.kernels else {}
+
+    def _status(self) -> tuple[str | None, str | None]:
+        """Status and reason from what the log states; silence is never success (see docs/log-format.md)."""
+        cause = self._cause()
+        last = self.accounts[-1] if self.accounts else Account()
+        if last.signal is not None or last.exit_code:
+            if cause:
+                return cause
+            if last.signal is not None:
+                status = "cancelled" if last.signal in _CANCELLING else "failed"
+                return status, f"terminated by {_signal_name(last.signal)}"
+            assert last.exit_code is not None
+            if last.exit_code > 128 and last.exit_code - 128 in _CANCELLING:
+                return "cancelled", f"terminated by {_signal_name(last.exit_code - 128)}"
+            return "failed", f"exit status {last.exit_code}"
+        if last.exit_code == 0:
+            if cause and self.trainer_started and not self.trainer_done:
+                return cause
+            return "ok", None
+        if cause:
+            return cause
+        if self.open:
+            return "incomplete", f"the log ends before the {min(self.open)} does"
+        if self.trainer_done:
+            return "ok", None
+        if self.trainer_started:
+            return "incomplete", "the log ends before the training does"
+        return None, None
+
+    def _cause(self) -> tuple[str, str] | None:
+        """The cause that counts: none that the run survived, and no consequence of an earlier one."""
+        causes = [cause for cause in self.causes if not self.trainer_done or cause.line > self.done_line or cause.final]
+        if not causes:
+            return None
+        final = [cause for cause in causes if cause.final]
+        memory = [cause for cause in causes if cause.status == "oom"]
+        if final and not (memory and all(cause.status in ("cancelled", "failed", "oom") for cause in final)):
+            chosen = final[-1]
+        else:
+            chosen = (memory or causes)[-1]
+        return chosen.status, chosen.reason
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    found = list(values)
+    return None if None in found else round(sum(value for value in found if value is not None), 2)
+
+
+def _kib(value: float | None) -> int | None:
+    return None if value is None else int(value) * 1024
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,63 @@
+"""What a log format is: a reader of lines that may lie between the lines of others, or of a whole file.
+
+A log has several writers: a trainer's console, a profiler's table, GNU time's block, Slurm's last word. So a
+text format does not own a file. It names the beginnings of the lines that it knows, and gets those lines.
+"""
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from yoloperf.parsing.draft import Draft
+
+
+class Signal(Enum):
+    NEXT_RUN = "this line begins another run: finish the one at hand and ask again"
+
+
+# A block takes the lines after its first one, until it answers False: that line is then asked of everybody.
+Block = Callable[[bytes], bool]
+# What a handler answers: read (True), not mine after all (False), or that a run or a block begins.
+Answer = bool | Signal | Block
+
+
+class LineFormat:
+    """Reader of one text format in one run. Made when the first line of its kind is met.
+
+    A handler gets a line without its end, colours and overdrawn parts. It reads what is there and stores it in
+    `self.run`; it must not raise on any bytes.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    # (regular expression for the beginning of a line, without groups; name of the method that takes the line)
+    heads: ClassVar[tuple[tuple[bytes, str], ...]] = ()
+    # (text that may stand anywhere in a line; name of the method), tried before the heads; it gets the raw line
+    anywhere: ClassVar[tuple[tuple[bytes, str], ...]] = ()
+    # A last line without its end may be cut in the middle of a number: only formats whose lines show that they are whole may read it
+    reads_cut_line: ClassVar[bool] = False
+
+    def __init__(self, run: "Draft") -> None:
+        self.run = run
+
+    def finish(self) -> None:
+        """Hand over what could only be known at the end of the run."""
+
+
+class FileFormat:
+    """A format that fills its file: not made of lines."""
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+
+    @staticmethod
+    def sniff(head: bytes) -> bool:
+        """Whether a file that begins with these bytes (64 KiB at most) is of this format."""
+        raise NotImplementedError
+
+    @staticmethod
+    def read(path: Path, stream: Any, new_run: Callable[[], "Draft"]) -> Iterator["Draft"]:
+        """Runs of the file. `stream` is its unpacked binary content. Raises ValueError with the reason when it is damaged."""
+        raise NotImplementedError

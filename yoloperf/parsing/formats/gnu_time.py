@@ -1,0 +1,95 @@
+"""GNU time's `-v` block: what the outermost command used, and how it ended.
+
+Sources of the wording: the format strings of GNU time 1.7 to 1.9.
+"""
+
+import re
+
+from yoloperf.parsing.draft import Account
+from yoloperf.parsing.formats.base import Answer, LineFormat, Signal
+
+_PREFIX = re.compile(rb"Command (exited with non-zero status|terminated by signal|stopped by signal) (\d+)")
+_ELAPSED = re.compile(rb"(?:(\d+):)?(\d+):(\d\d)(\.\d\d)?$")
+
+
+def elapsed(text: bytes) -> float | None:
+    """Seconds of `m:ss.cc` or, from one hour on, `h:mm:ss`."""
+    match = _ELAPSED.match(text)
+    if not match or (match[1] is None) == (match[4] is None):
+        return None
+    return int(match[1] or 0) * 3600 + int(match[2]) * 60 + float(match[3] + (match[4] or b""))
+
+
+class GnuTime(LineFormat):
+    name = "gnu-time"
+    description = "GNU time -v block: user, system and wall time, CPU share, peak memory, exit status"
+    heads = (
+        (rb"\tCommand being timed: ", "begin"),
+        (rb"Command (?:exited with non-zero status|terminated by signal|stopped by signal) ", "ending"),
+    )
+    reads_cut_line = True  # refuses its own cut lines: only `Exit status: 0` cannot be the beginning of another number
+
+    pending: Account | None = None
+    open: Account | None = None
+
+    def ending(self, line: bytes) -> Answer:
+        match = _PREFIX.match(line)
+        if not match or self.run.cut:
+            return False
+        if self._block_ended():
+            return Signal.NEXT_RUN
+        number = int(match[2])
+        self.pending = Account(signal=number) if b"signal" in match[1] else Account(exit_code=number)
+        return True
+
+    def begin(self, line: bytes) -> Answer:
+        if self._block_ended():
+            return Signal.NEXT_RUN
+        self.open = self.pending or Account()
+        self.pending = None
+        self.run.open.add("GNU time block")
+        if not self.run.cut:
+            command = line.partition(b": ")[2].decode("utf-8", "replace").strip()
+            self.open.command = command[1:-1] if command[:1] == command[-1:] == '"' else command
+        return self._row
+
+    def _block_ended(self) -> bool:
+        return bool(self.run.accounts) and not self.run.whole_folder
+
+    def _row(self, line: bytes) -> bool:
+        account = self.open
+        if account is None or not line.startswith(b"\t"):
+            return False
+        label, _, value = line.strip().rpartition(b": ")
+        if label == b"Exit status":
+            if self.run.cut and value != b"0":
+                return False
+            if account.exit_code is None and account.signal is None and value.isdigit():
+                account.exit_code = int(value)
+            self.run.accounts.append(account)
+            self.run.open.discard("GNU time block")
+            self.open = None
+            return True
+        if self.run.cut or not label:
+            return False
+        known = _ROWS.get(label)
+        if known:
+            try:
+                setattr(account, known, float(value.rstrip(b"%")))
+            except ValueError:  # "?%" where no time passed
+                return value == b"?%" or self.run.reject(line.decode("utf-8", "replace"))
+        elif label.startswith(b"Elapsed"):
+            account.wall_s = elapsed(value)
+        return True
+
+    def finish(self) -> None:
+        if self.open:  # cut short: what it has, without an end
+            self.run.accounts.append(self.open)
+
+
+_ROWS = {
+    b"User time (seconds)": "user_s",
+    b"System time (seconds)": "system_s",
+    b"Percent of CPU this job got": "cpu_percent",
+    b"Maximum resident set size (kbytes)": "max_rss_kib",
+}

@@ -1,0 +1,206 @@
+"""Text logs: bytes in, finished runs out, in one pass and constant memory.
+
+What makes it fast: most of a training log is progress bars redrawn over themselves (separated by carriage
+returns, of which only the last one counts) and long tables. So lines are cut with bytes methods, one regular
+expression looks at the beginning of a line to find the format that knows it, and a table's rows go straight
+to the format that began it.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+
+from yoloperf.parsing.draft import Draft
+from yoloperf.parsing.formats import line_formats
+from yoloperf.parsing.formats.base import Answer, Block, LineFormat, Signal
+
+MAX_LINE_BYTES = 1 << 20  # a longer line without redraws is no log
+_ANSI = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
+# ClearML's console capture puts this before the first line of a message; "error" only means stderr
+_CAPTURE = re.compile(rb"\d{13} \S+ (?:info|error|warning) ")
+_PROBED_REDRAWS = 3  # the first redraws that tell whether a line holds one bar only
+
+
+@cache
+def _dispatcher() -> tuple[re.Pattern[bytes], list[tuple[int, str]], list[tuple[bytes, int, str]]]:
+    """One regular expression over the beginnings of all formats; its last group's number says whose it is."""
+    heads, owners, anywhere = [], [], []
+    for index, kind in enumerate(line_formats()):
+        for head, method in kind.heads:
+            heads.append(b"(" + head + b")")
+            owners.append((index, method))
+        anywhere += [(mark, index, method) for mark, method in kind.anywhere]
+    return re.compile(b"|".join(heads)), owners, anywhere
+
+
+class LogReader:
+    """Reads one text log. `new_draft` makes the drafts of its runs; `unknown` gets the lines that nobody knows, where wanted."""
+
+    def __init__(self, new_draft: Callable[[], Draft], unknown: Callable[[int, bytes], None] | None = None) -> None:
+        head, self.owners, self.anywhere = _dispatcher()
+        self.match_head = head.match
+        self.new_draft = new_draft
+        self.unknown = unknown
+        self.finished: list[Draft] = []
+        self.number = 0
+        self.begin_run()
+
+    def begin_run(self) -> None:
+        self.run = self.new_draft()
+        self.run.line = self.number
+        self.readers: dict[int, LineFormat] = {}
+        self.block: Block | None = None
+
+    def end_run(self) -> None:
+        for reader in self.readers.values():
+            reader.finish()
+        self.finished.append(self.run)
+
+    def read(self, chunks: Iterable[bytes]) -> Iterator[Draft]:
+        """Runs of the log in their order, each as soon as it has ended; there is always at least one."""
+        rest = b""
+        for chunk in chunks:
+            text = rest + chunk if rest else chunk
+            cut = text.rfind(b"\n") + 1
+            rest = text[cut:]
+            if cut:
+                self.feed(text[:cut])
+            if len(rest) > MAX_LINE_BYTES:
+                rest = self._shorten(rest)
+            yield from self._drain()
+        if rest:
+            self._feed_cut_line(rest)
+        self.end_run()
+        yield from self._drain()
+
+    def _drain(self) -> list[Draft]:
+        done, self.finished = self.finished, []
+        return done
+
+    def _shorten(self, line: bytes) -> bytes:
+        """Read the redraws of an endless line that are already overdrawn; drop what is no text line."""
+        cut = line.rfind(b"\r")
+        if cut < 0:
+            self.run.line = self.number + 1
+            self.run.reject(f"a line longer than {MAX_LINE_BYTES} bytes")
+            return b""
+        self._line(line[:cut])
+        return line[cut:]
+
+    def _feed_cut_line(self, line: bytes) -> None:
+        self.run.cut = True
+        self.number += 1
+        self.run.line = self.number
+        self._line(line)
+
+    def feed(self, text: bytes) -> None:
+        """Lines, each with its end."""
+        marks = [item for item in self.anywhere if item[0] in text]
+        number = self.number
+        lines = text.split(b"\n")
+        lines.pop()
+        for line in lines:
+            number += 1
+            self.number = self.run.line = number
+            if self.block is not None and b"\r" not in line and not marks:
+                if self.block(line):
+                    continue
+                self.block = None
+            if line:
+                self._line(line)
+
+    def _line(self, line: bytes) -> None:
+        known = False
+        for mark, index, method in self.anywhere:
+            if mark in line:
+                known |= self._answer(line, index, method)
+        if line.endswith(b"\r"):
+            line = line.rstrip(b"\r")
+        if b"\r" in line:
+            known |= self._redrawn(line)
+        else:
+            known |= self._plain(line)
+        if not known and line.strip():
+            self.run.unknown_lines += 1
+            if self.unknown:
+                self.unknown(self.number, line)
+
+    def _redrawn(self, line: bytes) -> bool:
+        """A line that was drawn over: the last drawing of each bar in it counts."""
+        first = [self._kind(part) for part in line.split(b"\r", _PROBED_REDRAWS)[:_PROBED_REDRAWS]]
+        end = len(line)
+        while end > 0:  # the last drawing that can be read: the very last one may be cut
+            start = line.rfind(b"\r", 0, end) + 1
+            part = line[start:end]
+            end = start - 1
+            kind = self._kind(part)
+            if kind is None and not _clean(part).strip():
+                continue
+            if any(other not in (None, kind) for other in first):
+                return self._all_redraws(line)
+            if kind is None or self._plain(part):
+                return kind is not None
+        return False
+
+    def _all_redraws(self, line: bytes) -> bool:
+        """Several bars, or messages among them, in one line: read the last drawing of each stretch of a kind."""
+        known, held, held_kind = False, b"", None
+        for part in line.split(b"\r"):
+            kind = self._kind(part)
+            if held_kind is not None and kind is not None and kind != held_kind:
+                known |= self._plain(held)
+            if kind is not None:
+                held, held_kind = part, kind
+        return (self._plain(held) or known) if held_kind is not None else known
+
+    def _kind(self, part: bytes) -> int | None:
+        match = self.match_head(_clean(part))
+        return match.lastindex if match else None
+
+    def _plain(self, line: bytes) -> bool:
+        line = _clean(line)
+        if self.block is not None:
+            if self.run.cut and not self.block_owner.reads_cut_line:
+                return self.run.reject("the last line has no end: left out")
+            if self.block(line):
+                return True
+            self.block = None
+        match = self.match_head(line)
+        if match is None:
+            return False
+        assert match.lastindex is not None
+        return self._answer(line, *self.owners[match.lastindex - 1])
+
+    def _answer(self, line: bytes, index: int, method: str) -> bool:
+        reader = self._reader(index)
+        if self.run.cut and not reader.reads_cut_line:
+            return self.run.reject("the last line has no end: left out")
+        answer: Answer = getattr(reader, method)(line)
+        if answer is Signal.NEXT_RUN:
+            cut = self.run.cut
+            self.end_run()
+            self.begin_run()
+            self.run.cut = cut
+            reader = self._reader(index)
+            answer = getattr(reader, method)(line)
+            assert answer is not Signal.NEXT_RUN
+        if answer is False:
+            return False
+        self.run.formats[reader.name] = None
+        if callable(answer):
+            self.block, self.block_owner = answer, reader
+        return True
+
+    def _reader(self, index: int) -> LineFormat:
+        reader = self.readers.get(index)
+        if reader is None:
+            reader = self.readers[index] = line_formats()[index](self.run)
+        return reader
+
+
+def _clean(line: bytes) -> bytes:
+    if b"\x1b" in line:
+        line = _ANSI.sub(b"", line)
+    if line[13:14] == b" ":
+        line = _CAPTURE.sub(b"", line, count=1) if _CAPTURE.match(line) else line
+    return line

@@ -1,0 +1,101 @@
+"""A run folder: run.json says what was asked and how it ended, the console and the profile say what happened."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from yoloperf.core.record import RunRecord, columns
+from yoloperf.core.rundir import RunDir
+from yoloperf.parsing.content import chunks, open_content
+from yoloperf.parsing.draft import Draft, KernelRow, Rejected, Run
+from yoloperf.parsing.formats.events import fits
+from yoloperf.parsing.lines import LogReader
+from yoloperf.parsing.operators import operator
+
+_RUN = columns(RunRecord)
+_IDENTITY = ("platform", "sweep", "trial")
+_SPEC = ("batch_size", "epochs", "img_size", "accumulate", "lr_scale", "seed", "workers", "threads", "weights")
+
+
+def read_run_folder(folder: RunDir) -> Iterator[Run | Rejected]:
+    """The run of a folder: one Run, and what of it could not be read."""
+    content = folder.read()
+    if content is None:
+        yield Rejected(str(folder.run_json), None, "run.json is not readable as JSON: start the sweep again, which writes it anew")
+        return
+    draft = Draft(str(folder.path), whole_folder=True)
+    draft.formats["run-folder"] = None
+    _take_run_json(draft, content)
+    if folder.console.exists():
+        reader = LogReader(lambda: draft)
+        try:
+            with open_content(folder.console) as stream:
+                list(reader.read(chunks(stream)))
+        except OSError as error:
+            draft.rejected.append(Rejected(str(folder.console), None, error.strerror or str(error)))
+    _take_profile(draft, folder)
+    draft.source = str(folder.path)
+    named = zip(_IDENTITY, folder.path.resolve().parts[-3:], strict=False)
+    run = draft.finish("/".join(str(content.get(name) or part) for name, part in named))
+    yield replace(run, record=_judge(run.record, content))
+    yield from (replace(item, path=str(folder.console) if item.line else item.path) for item in draft.rejected)
+
+
+def _take_run_json(draft: Draft, content: Mapping[str, Any]) -> None:
+    spec = content.get("spec")
+    environment = content.get("environment")
+    _take(draft, spec if isinstance(spec, dict) else {}, _SPEC)
+    _take(draft, environment if isinstance(environment, dict) else {}, tuple(_RUN))
+    _take(draft, content, (*_IDENTITY, "spec_hash", "started_at", "wall_s", "exit_code", "profiler"))
+    attempts = content.get("attempts")
+    if isinstance(attempts, list):
+        draft.replace("attempts", len(attempts))
+    argv = content.get("argv")
+    if isinstance(argv, list):
+        draft.replace("command", " ".join(map(str, argv)))
+
+
+def _take(draft: Draft, values: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    for name in names:
+        if fits(_RUN, name, values.get(name)):
+            draft.replace(name, values[name])
+
+
+def _judge(record: RunRecord, content: Mapping[str, Any]) -> RunRecord:
+    """run.json's status holds, unless the log shows that the run failed or says more exactly why."""
+    status, reason = content.get("status"), content.get("reason") or None
+    if status == "running":
+        return replace(record, status="incomplete", reason=reason or "run.json still says running")
+    if status not in ("ok", "failed"):
+        return replace(record, status=status, reason=reason) if status else record
+    if record.status in (None, "ok", "incomplete") or (status == "failed" == record.status):
+        return replace(record, status=status, reason=reason or (record.reason if status == "failed" else None))
+    return replace(record, notes=_join(record.notes, f"run.json says {status}, the log {record.status}: the log is believed"))
+
+
+def _join(*texts: str | None) -> str:
+    return "; ".join(text for text in texts if text)
+
+
+def _take_profile(draft: Draft, folder: RunDir) -> None:
+    if not folder.profile.exists():
+        return
+    try:
+        profile = json.loads(folder.profile.read_bytes())
+        if not isinstance(profile, dict):
+            raise ValueError("not an object")
+        rows = [_kernel(profile, row) for row in profile.get("kernels") or []]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        draft.rejected.append(Rejected(str(folder.profile), None, f"not a profile: {error}"))
+        return
+    total = sum(row[4] or 0.0 for row in rows)
+    draft.kernels += [(*row[:8], row[4] / total if total and row[4] is not None else None, row[9]) for row in rows]
+    if profile.get("reason"):
+        draft.replace("profile_reason", str(profile["reason"]))
+
+
+def _kernel(profile: Mapping[str, Any], row: Mapping[str, Any]) -> KernelRow:
+    total, average, least, most = (None if row.get(key) is None else float(row[key]) for key in ("total_s", "avg_s", "min_s", "max_s"))
+    name = str(row["name"])
+    return str(profile["profiler"]), str(profile["domain"]), name, int(row["calls"]), total, average, least, most, None, operator(name)
