@@ -143,7 +143,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             type=_type(item),
             default=item.default,
             choices=item.metadata["choices"],
-            help=f"{item.metadata['help']} (default: {item.default if item.default not in ('', None) else 'none' if item.default == '' else 'see text'})",
+            help=item.metadata["help"] + (f" (default: {item.default})" if item.default not in ("", None) else ""),
             **extra,
         )
 

@@ -191,7 +191,7 @@ class Darknet(nn.Module):
 
     def head_convolutions(self) -> list[nn.Conv2d]:
         """The last convolution of every head: the one whose size depends on the number of classes."""
-        return [self.layers[index - 1].conv for index, kind in enumerate(self.kinds) if kind == "yolo"]  # type: ignore[union-attr,misc]
+        return [self.layers[index - 1].conv for index, kind in enumerate(self.kinds) if kind == "yolo"]  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         kept: dict[int, Tensor] = {}
@@ -231,12 +231,20 @@ class Darknet(nn.Module):
 
     def flops(self, img_size: int) -> float:
         """Floating-point operations of the convolutions in one forward pass of one image, 2 per multiply-add."""
-        total = 0.0
+        return sum(self._flops_by_layer(img_size))
+
+    def training_flops(self, img_size: int) -> float:
+        """The same for one training image: the gradients of inputs and of weights cost a forward pass each, except that
+        nothing asks for the gradient of the picture."""
+        by_layer = self._flops_by_layer(img_size)
+        return 3 * sum(by_layer) - by_layer[0]
+
+    def _flops_by_layer(self, img_size: int) -> list[float]:
+        by_layer: list[float] = []
 
         def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            nonlocal total
             assert isinstance(module, nn.Conv2d)
-            total += 2 * module.weight[0].numel() * output.numel()
+            by_layer.append(2.0 * module.weight[0].numel() * output.numel())
 
         handles = [layer.conv.register_forward_hook(count) for layer in self.convolutions()]
         device = self.convolutions()[0].conv.weight.device
@@ -247,7 +255,7 @@ class Darknet(nn.Module):
         self.train(training)
         for handle in handles:
             handle.remove()
-        return total
+        return by_layer
 
 
 def _absolute(index: int, here: int) -> int:

@@ -25,12 +25,17 @@ _COLOURS = ((31, 119, 180), (214, 39, 40), (255, 187, 60), (44, 160, 44), (148, 
 
 def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(
-        prog="detect.py", description="Find objects in images.", epilog=f"example:\n  {_EXAMPLE}", formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="detect.py",
+        description="Find objects in images.",
+        epilog=f"example:\n  {_EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     flags.add_argument("--weights", required=True, help=".pt or .weights: a path or a known name")
     flags.add_argument("--cfg", default="", help="architecture, for .weights whose name does not say it")
     flags.add_argument("--source", required=True, help="an image, a folder, or a quoted glob")
-    flags.add_argument("--img", "--img-size", "--imgsz", dest="img_size", type=int, help="side of the network input (default: that of the training)")
+    flags.add_argument(
+        "--img", "--img-size", "--imgsz", dest="img_size", type=int, help="side of the network input (default: that of the training)"
+    )
     flags.add_argument("--conf", type=float, default=0.25, help="lowest score shown (default: 0.25)")
     flags.add_argument("--iou", type=float, default=0.45, help="overlap above which the lesser box of a class is dropped (default: 0.45)")
     flags.add_argument("--device", default="auto", help="auto, cpu or a CUDA device index")
@@ -76,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
         write_atomic(args.save_dir / "detections.json", json.dumps(result, indent=1) + "\n")
     if args.json:
         print(json.dumps(result))
-    for path in unreadable:
-        print(f"detect.py: skipped {path}: no readable image", file=sys.stderr)
+    for name in unreadable:
+        print(f"detect.py: skipped {name}: no readable image", file=sys.stderr)
     return 1 if unreadable else 0
 
 
@@ -137,7 +142,9 @@ def annotate(image: Pixels, detections: list[Detection]) -> Pixels:
         top = max(low[1], height + 4)
         cv2.rectangle(canvas, (low[0], top - height - 4), (low[0] + width, top), colour, cv2.FILLED)
         dark = 0.3 * colour[0] + 0.6 * colour[1] + 0.1 * colour[2] < 140
-        cv2.putText(canvas, text, (low[0], top - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.4 * unit, (255,) * 3 if dark else (0,) * 3, unit, cv2.LINE_AA)
+        cv2.putText(
+            canvas, text, (low[0], top - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.4 * unit, (255,) * 3 if dark else (0,) * 3, unit, cv2.LINE_AA
+        )
     return canvas
 
 

@@ -37,7 +37,9 @@ class Scores:
         return asdict(self)
 
 
-def evaluate(network: Darknet, split: Split, images: Images, img_size: int, batch_size: int, compute: Compute, pool: ThreadPoolExecutor) -> Scores:
+def evaluate(
+    network: Darknet, split: Split, images: Images, img_size: int, batch_size: int, compute: Compute, pool: ThreadPoolExecutor
+) -> Scores:
     """Score a network in evaluation mode on a split; images are those of the split, their longer side scaled to img_size."""
     return score(split, detect_split(network, split, images, img_size, batch_size, compute, pool))
 
@@ -113,7 +115,11 @@ def _truth(split: Split) -> tuple[dict[str, Any], dict[int, int]]:
             annotations.append({**box, "bbox": [cx - w / 2, cy - h / 2, w, h], "area": w * h})
             counts[int(label)] = counts.get(int(label), 0) + 1
     images = [{"id": image, "width": int(width), "height": int(height)} for image, (width, height) in enumerate(split.sizes)]
-    return {"images": images, "annotations": annotations, "categories": [{"id": label, "name": str(label)} for label in sorted(counts)]}, counts
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": label, "name": str(label)} for label in sorted(counts)],
+    }, counts
 
 
 def _results(image: int, boxes: NDArray[np.float32]) -> list[dict[str, Any]]:

@@ -4,11 +4,10 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -20,8 +19,14 @@ from yoloperf.datasets.labels import Split
 
 PAD = 114  # grey of the border, the field's habit since the 2018 PyTorch ports
 
-Pixels = NDArray[np.uint8]  # [height, width, 3], RGB
-Images = Sequence[Pixels]
+Pixels = NDArray[Any]  # uint8 [height, width, 3], RGB
+
+
+class Images(Protocol):
+    """A split's images by number, their longer side scaled to the network's."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Pixels: ...
 
 
 def read_image(path: Path, orient: bool = False) -> Pixels:
@@ -94,7 +99,7 @@ class DecodedOnce:
         return self.pixels[self.starts[index] : self.starts[index + 1]].reshape(height, width, 3)
 
 
-def open_images(split: Split, size: int, cache: str, folder: Path, threads: int) -> DecodedEachTime | DecodedOnce:
+def open_images(split: Split, size: int, cache: str, folder: Path, threads: int) -> Images:
     """Images of a split with their longer side scaled to `size`; cache "disk" decodes them once into `folder`."""
     images = DecodedEachTime(split, size)
     total = sum(3 * wide * high for wide, high in (scaled_size(int(w), int(h), size) for w, h in split.sizes))

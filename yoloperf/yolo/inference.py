@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 
@@ -56,7 +55,7 @@ class Detector:
         self.img_size = img_size or checkpoint.img_size or 416
         if self.img_size % 32:
             raise UserError(f"image size {self.img_size} is not a multiple of 32: choose {self.img_size // 32 * 32 + 32}")
-        self.network = checkpoint.build().fuse().to(compute.device, memory_format=torch.channels_last)
+        self.network = checkpoint.build().fuse().to(compute.device).to(memory_format=torch.channels_last)
         self.names = names or checkpoint.names or _default_names(self.network.classes)
 
     @torch.inference_mode()

@@ -21,7 +21,9 @@ Batch = tuple[Tensor, Tensor]  # uint8 [B, S, S, 3] RGB; float32 [B, M, 5] class
 class TrainingBatches:
     """Shuffled, augmented batches; the last one of an epoch holds what is left."""
 
-    def __init__(self, split: Split, images: Images, recipe: Recipe, size: int, batch_size: int, seed: int, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, split: Split, images: Images, recipe: Recipe, size: int, batch_size: int, seed: int, pool: ThreadPoolExecutor
+    ) -> None:
         self.split, self.images, self.recipe, self.size = split, images, recipe, size
         self.batch_size, self.seed, self.pool = batch_size, seed, pool
         self.ahead = torch.cuda.is_available()  # on a CPU the pictures would take the cores away from the step that they overlap
@@ -67,7 +69,9 @@ def letterboxed_batches(images: Images, size: int, batch_size: int, pool: Thread
     """Images in order, centred on a grey square: uint8 [B, S, S, 3] with how each was placed. One batch is prepared ahead."""
 
     def submit(start: int) -> list[Future[tuple[np.ndarray, Letterbox]]]:
-        return [pool.submit(lambda index: letterbox(images[index], size), index) for index in range(start, min(start + batch_size, len(images)))]
+        return [
+            pool.submit(lambda index: letterbox(images[index], size), index) for index in range(start, min(start + batch_size, len(images)))
+        ]
 
     ahead = submit(0)
     for start in range(0, len(images), batch_size):

@@ -38,7 +38,7 @@ class AveragedWeights:
     """
 
     def __init__(self, network: Darknet, recipe: Recipe) -> None:
-        self.network = Darknet(network.cfg).to(next(network.parameters()).device, memory_format=torch.channels_last).eval()
+        self.network = Darknet(network.cfg).to(next(network.parameters()).device).to(memory_format=torch.channels_last).eval()
         self.network.load_state_dict(network.state_dict())
         self.network.requires_grad_(False)
         self.decay, self.ramp, self.steps = recipe.ema_decay, recipe.ema_ramp_steps, 0

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from yoloperf.core.rundir import write_atomic
@@ -13,7 +14,7 @@ from yoloperf.core.rundir import write_atomic
 _WARMUP_STEPS = 2  # CUPTI's first records are many times too long
 
 
-def profile_steps(step: Callable[[], None], steps: int, device: torch.device) -> dict[str, Any]:
+def profile_steps(step: Callable[[], object], steps: int, device: torch.device) -> dict[str, Any]:
     """Run `step` (one training step) `steps` times under the profiler, after a warm-up, and summarise.
 
     Returns profiler, domain ("gpu": device kernels; "cpu": operators by their own time), steps, kernels (name, calls, total_s,
@@ -30,17 +31,18 @@ def profile_steps(step: Callable[[], None], steps: int, device: torch.device) ->
             torch.cuda.synchronize(device)
     kernels: dict[str, list[float]] = {}
     for event in profiler.events() or []:
-        if on_gpu and event.device_type == torch.autograd.DeviceType.CUDA:
+        if on_gpu and event.device_type == DeviceType.CUDA:
             kernels.setdefault(event.name, []).append(event.time_range.elapsed_us() * 1e-6)
         elif not on_gpu and not event.is_user_annotation:
             kernels.setdefault(event.name, []).append(event.self_cpu_time_total * 1e-6)
-    rows = [
-        {"name": name, "calls": len(times), "total_s": sum(times), "avg_s": sum(times) / len(times), "min_s": min(times), "max_s": max(times)}
-        for name, times in kernels.items()
-    ]
-    rows = sorted((row for row in rows if row["total_s"] > 0), key=lambda row: -row["total_s"])
+    rows = sorted((_summary(name, times) for name, times in kernels.items() if sum(times) > 0), key=lambda row: -row["total_s"])
     reason = None if rows else f"torch.profiler recorded no {'GPU kernels' if on_gpu else 'operators'}"
     return {"profiler": "torch", "domain": "gpu" if on_gpu else "cpu", "steps": steps, "kernels": rows, "reason": reason}
+
+
+def _summary(name: str, times: list[float]) -> dict[str, Any]:
+    total = sum(times)
+    return {"name": name, "calls": len(times), "total_s": total, "avg_s": total / len(times), "min_s": min(times), "max_s": max(times)}
 
 
 def write_profile(path: Path, summary: dict[str, Any]) -> None:

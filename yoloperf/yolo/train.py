@@ -1,11 +1,13 @@
 """`train.py`: from flags to a trained detector, with a line for people and an event for the parser at every turn."""
 
 import argparse
+import platform
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -16,24 +18,26 @@ from yoloperf.core.errors import UserError
 from yoloperf.core.events import emit
 from yoloperf.core.rundir import RunDir, write_atomic
 from yoloperf.core.spec import TrialSpec
-from yoloperf.datasets.config import DataConfig, load_data_config
 from yoloperf.datasets.cache import cache_folder
-from yoloperf.datasets.labels import load_split
+from yoloperf.datasets.config import DataConfig, load_data_config
+from yoloperf.datasets.labels import Split, load_split
 from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
-from yoloperf.yolo.device import Compute, available_cores, prepare
+from yoloperf.yolo.device import available_cores, prepare
 from yoloperf.yolo.images import open_images
 from yoloperf.yolo.profile import profile_steps, show_profile, write_profile
 from yoloperf.yolo.recipe import load_recipe
 from yoloperf.yolo.trainer import EpochResult, Trainer
 from yoloperf.yolo.weights import find_weights, load_weights, transfer
 
-_BACKWARD_FLOPS = 2  # the backward pass costs two convolutions for every one of the forward pass
 _EXAMPLE = "python train.py --img 416 --batch 8 --epochs 20 --data bccd.yaml --weights yolov3-tiny.weights"
 
 
 def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(
-        prog="train.py", description="Train YOLOv3 or Tiny-YOLOv3.", epilog=f"example:\n  {_EXAMPLE}", formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="train.py",
+        description="Train YOLOv3 or Tiny-YOLOv3.",
+        epilog=f"example:\n  {_EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     specs.add_flags(flags)
     flags.add_argument("--save-dir", type=Path, help="run folder (default: runs/train/NAME, numbered when it is taken)")
@@ -62,23 +66,18 @@ def run(spec: TrialSpec, args: argparse.Namespace) -> int:
     rundir = RunDir(args.save_dir or _free_folder(Path("runs/train"), args.name))
     _check_writable(rundir)
     workers = spec.workers or available_cores()
-    flops = (1 + _BACKWARD_FLOPS) * network.flops(spec.img_size)
+    folder = cache_folder(config)
     with ThreadPoolExecutor(workers) as pool:
-        folder = cache_folder(config)
         images = open_images(train, spec.img_size, spec.cache, folder, workers)
         val_images = open_images(val, spec.img_size, spec.cache, folder, workers)
         trainer = Trainer(spec, recipe, network, list(config.names), compute, train, images, pool, rundir)
         result = trainer.resume() if args.resume else None
-        description = _describe(compute)
-        emit(
-            "run_start", spec=asdict(spec), engine="yoloperf", version=__version__, model=spec.model, dataset=config.name, dataset_hash=train.hash,
-            train_images=len(train.images), val_images=len(val.images), workers=workers, flops_per_image=flops,
-            parameters=sum(parameter.numel() for parameter in network.parameters()), start_epoch=trainer.epochs_done, **description,
-        )  # fmt: skip
-        print(f"{spec.model} on {config.name}: {len(train.images)} training and {len(val.images)} validation images, classes {', '.join(config.names)}")
+        facts = _facts(trainer, config, train, val, workers)
+        emit("run_start", **facts)
+        print(f"{spec.model} on {config.name}: {len(train.images)} training and {len(val.images)} validation images")
         for problem in (*train.problems, *val.problems):
             print(f"  {problem}")
-        print(f"weights: {transferred}; device: {description['gpu_name'] or 'cpu'}, {compute.precision}, {compute.threads} threads; {rundir.path}")
+        print(f"weights: {transferred}; {facts['gpu_name'] or 'CPU'}, {compute.precision}, {compute.threads} threads; {rundir.path}")
         if trainer.epochs_done:
             print(f"continuing after epoch {trainer.epochs_done}")
         started = time.perf_counter()
@@ -87,19 +86,17 @@ def run(spec: TrialSpec, args: argparse.Namespace) -> int:
                 result = trainer.train_epoch(val, val_images, _first_step)
                 emit("epoch", **asdict(result))
                 print(_line(result, spec.epochs))
-        except (torch.cuda.OutOfMemoryError, RuntimeError) as error:
+        except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
-            reason = f"batch size {spec.batch_size} at {spec.img_size} px does not fit the memory of {description['gpu_name'] or 'this machine'}"
+            reason = f"batch size {spec.batch_size} at {spec.img_size} px does not fit the memory of {facts['gpu_name'] or 'this machine'}"
             emit("run_end", status="oom", reason=reason, epochs_done=trainer.epochs_done)
             print(f"train.py: out of memory: {reason}", file=sys.stderr)
             return 1
         assert result is not None
-        emit(
-            "run_end", status="ok", reason=None, epochs_done=trainer.epochs_done, images_per_s=result.images_per_s, step_time_s=result.step_time_s,
-            data_time_s=result.data_time_s, gpu_mem_peak_bytes=result.gpu_mem_peak_bytes, wall_s=time.perf_counter() - started,
-        )  # fmt: skip
-        print(_verdict(result, flops))
+        rates = {key: getattr(result, key) for key in ("images_per_s", "step_time_s", "data_time_s", "gpu_mem_peak_bytes")}
+        emit("run_end", status="ok", reason=None, epochs_done=trainer.epochs_done, wall_s=time.perf_counter() - started, **rates)
+        print(_verdict(result, facts["flops_per_image"]))
         print(f"best weights: {rundir.best_weights}")
         if args.profile_steps:
             _profile(trainer, args.profile_steps, rundir)
@@ -120,18 +117,32 @@ def _network(spec: TrialSpec, config: DataConfig) -> tuple[Darknet, str]:
     return network, f"transferred {copied}/{total} items from {path.name}"
 
 
-def _describe(compute: Compute) -> dict[str, object]:
+def _facts(trainer: Trainer, config: DataConfig, train: Split, val: Split, workers: int) -> dict[str, Any]:
+    """The fields of run_start."""
+    compute, spec = trainer.compute, trainer.spec
     on_gpu = compute.device.type == "cuda"
     properties = torch.cuda.get_device_properties(compute.device) if on_gpu else None
     return {
+        "spec": asdict(spec),
+        "engine": "yoloperf",
+        "version": __version__,
+        "model": spec.model,
+        "dataset": config.name,
+        "dataset_hash": train.hash,
+        "train_images": len(train.images),
+        "val_images": len(val.images),
         "device": str(compute.device),
         "gpu_name": properties.name if properties else None,
         "gpu_mem_bytes": properties.total_memory if properties else None,
         "precision_mode": compute.precision,
         "threads": compute.threads,
+        "workers": workers,
         "torch": torch.__version__,
         "cuda": torch.version.cuda if on_gpu else None,
-        "python": sys.version.split()[0],
+        "python": platform.python_version(),
+        "flops_per_image": trainer.network.training_flops(spec.img_size),
+        "parameters": sum(parameter.numel() for parameter in trainer.network.parameters()),
+        "start_epoch": trainer.epochs_done,
     }
 
 
@@ -154,11 +165,15 @@ def _verdict(result: EpochResult, flops: float) -> str:
     if result.images_per_s is None or not result.step_time_s or result.data_time_s is None:
         return "too few steps after warm-up to state a rate"
     waiting = result.data_time_s / result.step_time_s
-    bound = f"loader-bound: {waiting:.0%} of a step waits for images" if waiting > 0.5 else f"compute-bound: {waiting:.0%} of a step waits for images"
+    bound = (
+        f"loader-bound: {waiting:.0%} of a step waits for images"
+        if waiting > 0.5
+        else f"compute-bound: {waiting:.0%} of a step waits for images"
+    )
     return f"{result.images_per_s:.1f} images/s = {result.images_per_s * flops / 1e9:.0f} GFLOP/s in convolutions; {bound}"
 
 
-def _out_of_memory(error: Exception) -> bool:
+def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 

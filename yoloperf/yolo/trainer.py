@@ -54,10 +54,19 @@ class Trainer:
     """Trains one network for one spec and keeps its checkpoints in a run folder."""
 
     def __init__(
-        self, spec: TrialSpec, recipe: Recipe, network: Darknet, names: list[str], compute: Compute, train: Split, images: Images, pool: ThreadPoolExecutor, rundir: RunDir
+        self,
+        spec: TrialSpec,
+        recipe: Recipe,
+        network: Darknet,
+        names: list[str],
+        compute: Compute,
+        train: Split,
+        images: Images,
+        pool: ThreadPoolExecutor,
+        rundir: RunDir,
     ) -> None:
         self.spec, self.recipe, self.names, self.compute, self.rundir, self.pool = spec, recipe, names, compute, rundir, pool
-        self.network = network.to(compute.device, memory_format=torch.channels_last).train()
+        self.network = network.to(compute.device).to(memory_format=torch.channels_last).train()
         self.batches = TrainingBatches(train, images, recipe, spec.img_size, spec.batch_size, spec.seed, pool)
         self.loss = DetectionLoss(network, recipe, spec.img_size)
         self.optimizer = optimizer_of(self.network, recipe)
@@ -66,6 +75,7 @@ class Trainer:
         self.epochs_done = 0
         self.step = 0  # of the optimiser, over all epochs
         self.best: float | None = None
+        self._started = False
         self._clock = _StepClock(compute)
 
     def run_epoch(self, on_first_step: Callable[[], None]) -> tuple[Tensor, dict[str, float | None], float]:
@@ -76,10 +86,18 @@ class Trainer:
         self.network.train()
         started = time.perf_counter()
         self._clock.start_epoch()
-        batches = tqdm(self.batches.epoch(epoch, mosaic), f"epoch {epoch}/{self.spec.epochs}", len(self.batches), unit="step", leave=False, disable=None)
+        batches = tqdm(
+            self.batches.epoch(epoch, mosaic),
+            f"epoch {epoch}/{self.spec.epochs}",
+            len(self.batches),
+            unit="step",
+            leave=False,
+            disable=None,
+        )
         for number, batch in enumerate(batches):
             self._clock.data_ready()
-            if self.step == 0 and number == 0:
+            if not self._started:
+                self._started = True
                 on_first_step()
             losses += self.train_step(batch, last_of_sum=(number + 1) % self.spec.accumulate == 0 or number + 1 == len(self.batches))
             self._clock.step_done(len(batch[0]))
@@ -130,7 +148,13 @@ class Trainer:
         if self.best is None or (scores.map50_95 or 0.0) >= self.best:
             self.best = scores.map50_95 or 0.0
             save_checkpoint(self.rundir.best_weights, self._checkpoint({}))
-        progress = {"spec": asdict(self.spec), "epochs_done": self.epochs_done, "step": self.step, "best": self.best, "result": asdict(result)}
+        progress = {
+            "spec": asdict(self.spec),
+            "epochs_done": self.epochs_done,
+            "step": self.step,
+            "best": self.best,
+            "result": asdict(result),
+        }
         if self.epochs_done < self.spec.epochs:
             progress |= {
                 "network": self.network.state_dict(),
@@ -151,7 +175,11 @@ class Trainer:
         checkpoint = load_weights(path)
         progress = checkpoint.training
         if progress["spec"] != asdict(self.spec):
-            changed = [f"{key} {old!r} -> {asdict(self.spec).get(key)!r}" for key, old in progress["spec"].items() if asdict(self.spec).get(key) != old]
+            changed = [
+                f"{key} {old!r} -> {asdict(self.spec).get(key)!r}"
+                for key, old in progress["spec"].items()
+                if asdict(self.spec).get(key) != old
+            ]
             raise UserError(f"{path} was trained with other settings ({', '.join(changed)}): choose another --save-dir")
         self.averaged.network.load_state_dict(checkpoint.state)
         if "network" in progress:
@@ -188,7 +216,7 @@ class _StepClock:
 
     def _mark(self) -> None:
         if self.on_gpu:
-            event = torch.cuda.Event(enable_timing=True)
+            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             event.record()
             self.marks.append(event)
         else:

@@ -8,8 +8,8 @@ import torch
 from yoloperf.core.errors import UserError
 from yoloperf.core.spec import PRECISIONS
 from yoloperf.core.verb import Result, Verb
-from yoloperf.datasets.config import SPLITS, load_data_config
 from yoloperf.datasets.cache import cache_folder
+from yoloperf.datasets.config import SPLITS, load_data_config
 from yoloperf.datasets.labels import load_split
 from yoloperf.yolo.device import available_cores, prepare
 from yoloperf.yolo.evaluate import evaluate as evaluate_network
@@ -22,7 +22,9 @@ def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cfg", default="", help="architecture, for .weights whose name does not say it")
     parser.add_argument("--data", required=True, help="data set YAML: a path, or a name in data/")
     parser.add_argument("--split", default="val", choices=SPLITS, help="default: val")
-    parser.add_argument("--img", "--img-size", "--imgsz", dest="img_size", type=int, default=416, help="side of the network input (default: 416)")
+    parser.add_argument(
+        "--img", "--img-size", "--imgsz", dest="img_size", type=int, default=416, help="side of the network input (default: 416)"
+    )
     parser.add_argument("--batch", "--batch-size", dest="batch_size", type=int, default=8, help="images at a time (default: 8)")
     parser.add_argument("--device", default="auto", help="auto, cpu or a CUDA device index")
     parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="arithmetic of the convolutions")
@@ -40,7 +42,7 @@ def _evaluate(args: argparse.Namespace) -> Result:
     split = load_split(config, args.split)
     cores = args.threads or available_cores()
     images = open_images(split, args.img_size, "disk", cache_folder(config), cores)
-    network = network.fuse().to(compute.device, memory_format=torch.channels_last)
+    network = network.fuse().to(compute.device).to(memory_format=torch.channels_last)
     with ThreadPoolExecutor(cores) as pool:
         scores = evaluate_network(network, split, images, args.img_size, args.batch_size, compute, pool)
     result = {**scores.asdict(), "images": len(split.images)}

@@ -15,7 +15,6 @@ from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import write_atomic
 from yoloperf.yolo.darknet import Darknet, load_cfg
 
-# class_names of the two data sets whose weights circulate without names in them
 CHECKPOINT_VERSION = 1
 
 
@@ -55,7 +54,9 @@ def find_weights(name: str) -> Path:
             if (folder / candidate).is_file():
                 return folder / candidate
     there = sorted({path.name for folder in search_folders() for pattern in ("*.pt", "*.weights") for path in folder.glob(pattern)})
-    raise UserError(f"no weights {name}; at hand: {', '.join(there) or 'none'}; yolov3.weights and yolov3-tiny.weights: yoloperf data fetch NAME")
+    raise UserError(
+        f"no weights {name}; at hand: {', '.join(there) or 'none'}; yolov3.weights and yolov3-tiny.weights: yoloperf data fetch NAME"
+    )
 
 
 def load_weights(path: Path, cfg: str = "") -> Checkpoint:
@@ -68,7 +69,9 @@ def load_weights(path: Path, cfg: str = "") -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for a broken or foreign file
-        raise UserError(f"{path} is no readable checkpoint ({str(error).splitlines()[0][:100]}); give .weights or a .pt written by train.py") from error
+        raise UserError(
+            f"{path} is no readable checkpoint ({str(error).splitlines()[0][:100]}); give .weights or a .pt written by train.py"
+        ) from error
     if not isinstance(content, dict) or content.get("version") != CHECKPOINT_VERSION:
         raise UserError(f"{path} was not written by train.py; convert it to Darknet .weights with the tool that made it")
     return Checkpoint(content["cfg"], content["state"], content["names"], content["img_size"], content["training"])
@@ -113,9 +116,9 @@ def _in_file_order(network: Darknet) -> Iterator[Tensor]:
     """Every convolution's bias (or its batch norm's bias, weight, mean, variance), then its weights [out, in, h, w]."""
     for layer in network.convolutions():
         if hasattr(layer, "batch_norm"):
-            norm = layer.batch_norm
-            yield from (norm.bias.detach(), norm.weight.detach(), norm.running_mean, norm.running_var)
-        else:
+            values = dict(layer.batch_norm.named_parameters()) | dict(layer.batch_norm.named_buffers())
+            yield from (values[name].detach() for name in ("bias", "weight", "running_mean", "running_var"))
+        elif layer.conv.bias is not None:
             yield layer.conv.bias.detach()
         yield layer.conv.weight.detach()
 

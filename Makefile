@@ -1,0 +1,36 @@
+# Everything sets itself up: `make demo` and `make test` work on a fresh machine with Python 3.11+, make and pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check setup clean
+
+demo: setup
+	$(BIN)/yoloperf data synth
+	$(BIN)/yoloperf sweep sweeps/smoke.yaml --platform demo --logs out/logs
+	$(BIN)/yoloperf parse out/logs/demo/smoke -o out/demo/runs.csv
+	@echo
+	$(BIN)/yoloperf table out/demo/runs.csv
+	@echo
+	$(BIN)/yoloperf plot out/demo/runs.csv -o out/demo/plots
+	@echo "table: out/demo/runs.csv (epochs.csv and kernels.csv beside it); plots: out/demo/plots"
+
+test: setup check
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+setup: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) out
