@@ -36,12 +36,12 @@ def _split(text: str) -> tuple[float, str]:
 
 def show_seconds(value: float) -> str:
     """Seconds for people: "216 us", "14.5 ms", "59.7 s", "12:05", "3:20:11"."""
-    if value < 1e-3:
-        return f"{value * 1e6:.3g} us"
-    if value < 1:
-        return f"{value * 1e3:.3g} ms"
-    if value < 100:
-        return f"{value:.3g} s"
+    if value < 0.9995e-3:
+        return f"{_three_digits(value * 1e6)} us"
+    if value < 0.9995:
+        return f"{_three_digits(value * 1e3)} ms"
+    if value < 99.95:
+        return f"{_three_digits(value)} s"
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -49,8 +49,15 @@ def show_seconds(value: float) -> str:
 
 def show_bytes(value: float) -> str:
     """Bytes for people, in powers of 1024: "1.31 GiB"."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
+    if value < 1024:
+        return f"{value:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
         value /= 1024
-    return f"{value:.3g} TiB"
+        if value < 1023.5:
+            return f"{_three_digits(value)} {unit}"
+    return f"{_three_digits(value / 1024)} TiB"
+
+
+def _three_digits(value: float) -> str:
+    """Trailing zeros stay, so that the figures of a column stand under each other: "9.50", "39.0", "408"."""
+    return f"{value:.0f}" if value >= 99.95 else f"{value:#.3g}"
