@@ -36,6 +36,8 @@ def _split(text: str) -> tuple[float, str]:
 
 def show_seconds(value: float) -> str:
     """Seconds for people: "216 us", "14.5 ms", "59.7 s", "12:05", "3:20:11"."""
+    if not value:
+        return "0 s"
     if value < 0.9995e-3:
         return f"{_three_digits(value * 1e6)} us"
     if value < 0.9995:
