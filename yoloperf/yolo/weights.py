@@ -69,9 +69,7 @@ def load_weights(path: Path, cfg: str = "") -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for a broken or foreign file
-        raise UserError(
-            f"{path} is no readable checkpoint ({str(error).splitlines()[0][:100]}); give .weights or a .pt written by train.py"
-        ) from error
+        raise UserError(f"{path} is no readable checkpoint ({type(error).__name__}): give .weights or a .pt of train.py") from error
     if not isinstance(content, dict) or content.get("version") != CHECKPOINT_VERSION:
         raise UserError(f"{path} was not written by train.py; convert it to Darknet .weights with the tool that made it")
     return Checkpoint(content["cfg"], content["state"], content["names"], content["img_size"], content["training"])

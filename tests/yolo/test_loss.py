@@ -1,0 +1,81 @@
+import itertools
+
+import torch
+
+from yoloperf.yolo.darknet import Darknet, Head, load_cfg, with_classes
+from yoloperf.yolo.loss import DetectionLoss, assign
+from yoloperf.yolo.recipe import load_recipe
+
+ANCHORS = torch.tensor([[1.0, 1.0], [3.0, 2.0], [6.0, 6.0]])
+
+
+def _targets(batch: int, rows: int, used: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.zeros(batch, rows, 5)
+    targets[:, :used, 1:3] = torch.rand(batch, used, 2, generator=generator)
+    targets[:, :used, 3:5] = torch.rand(batch, used, 2, generator=generator) * 0.5 + 0.02
+    return targets
+
+
+def _by_loops(shape: tuple[int, ...], targets: torch.Tensor, ratio: float, neighbours: bool) -> set[tuple[int, ...]]:
+    """The same rule, box by box: (image, y, x, anchor, box)."""
+    batch, height, width = shape[:3]
+    found = set()
+    for image, box, anchor in itertools.product(range(batch), range(targets.shape[1]), range(len(ANCHORS))):
+        _, cx, cy, w, h = targets[image, box].tolist()
+        if w == 0:
+            continue
+        sides = (w * width / ANCHORS[anchor, 0].item(), h * height / ANCHORS[anchor, 1].item())
+        if max(max(side, 1 / side) for side in sides) >= ratio:
+            continue
+        x, y = cx * width, cy * height
+        cells = [(int(x), int(y))]
+        if neighbours:
+            cells.append((int(x) - 1 if x % 1 < 0.5 else int(x) + 1, int(y)))
+            cells.append((int(x), int(y) - 1 if y % 1 < 0.5 else int(y) + 1))
+        found |= {(image, cy_, cx_, anchor, box) for cx_, cy_ in cells if 0 <= cx_ < width and 0 <= cy_ < height}
+    return found
+
+
+def test_assignment_equals_the_rule_box_by_box() -> None:
+    shape = torch.Size((2, 7, 9, 3, 8))
+    targets = _targets(2, 32, 20, seed=1)
+    for neighbours in (False, True):
+        cell, inside, anchor, assigned = assign(shape, ANCHORS, targets, 4.0, Head(ANCHORS, 3, new_coords=neighbours))
+        box = torch.arange(32).view(1, -1, 1, 1).expand(2, 32, 3, 3).reshape(-1)
+        chosen = torch.stack((cell // (7 * 9 * 3), cell // (9 * 3) % 7, cell // 3 % 9, cell % 3, box), 1)[assigned]
+        assert {tuple(row) for row in chosen.tolist()} == _by_loops(tuple(shape), targets, 4.0, neighbours)
+        assert (anchor == cell % 3).all()
+        reach = inside.reshape(-1, 2)[assigned]
+        assert reach.min() >= (-0.5 if neighbours else 0) and reach.max() <= (1.5 if neighbours else 1)
+
+
+def test_no_boxes_means_objectness_only() -> None:
+    network = Darknet(with_classes(load_cfg("yolov3-tiny"), 3))
+    losses = DetectionLoss(network, load_recipe("default"), 64)(network(torch.rand(2, 3, 64, 64)), torch.zeros(2, 32, 5))
+    assert losses.box == 0 and losses.cls == 0 and losses.obj > 0
+    losses.total.backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
+
+
+def test_padding_rows_change_nothing() -> None:
+    torch.manual_seed(0)
+    network = Darknet(with_classes(load_cfg("yolov3-tiny"), 3))
+    loss = DetectionLoss(network, load_recipe("default"), 96)
+    outputs = network(torch.rand(2, 3, 96, 96))
+    targets = _targets(2, 32, 5, seed=2)
+    few, many = loss(outputs, targets[:, :5]), loss(outputs, torch.cat((targets, torch.zeros(2, 64, 5)), 1))
+    torch.testing.assert_close(few.parts, many.parts)
+
+
+def test_perfect_boxes_have_no_box_loss() -> None:
+    """Raw values solved for a box at a cell's centre with the anchor's size decode to it exactly."""
+    network = Darknet(with_classes(load_cfg("yolov3-tiny"), 3))
+    outputs = [torch.zeros(1, 96 // stride, 96 // stride, 3, 8) for stride in (32, 16)]
+    width, height = network.heads[1].anchors[1].tolist()
+    targets = torch.tensor([[[0, 2.5 / 6, 3.5 / 6, width / 96, height / 96]]])
+    recipe = load_recipe("default")
+    fine = DetectionLoss(network, recipe, 96)._of_head(1, outputs[1], targets)[0]
+    only = [head for head in network.heads[1].anchors.tolist() if max(max(w / a, a / w) for a, w in zip(head, (width, height), strict=True)) < 4]
+    own = next(index for index, head in enumerate(only) if head == [width, height])
+    assert own >= 0 and 0 < fine < 1  # the other anchors and neighbours answer too, less exactly

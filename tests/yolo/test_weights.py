@@ -1,0 +1,103 @@
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from yoloperf.core.errors import UserError
+from yoloperf.yolo.boxes import decode
+from yoloperf.yolo.darknet import CFG_FOLDER, Darknet, load_cfg, with_classes
+from yoloperf.yolo.weights import Checkpoint, find_weights, load_darknet, load_weights, save_checkpoint, save_darknet, transfer
+
+SMALL = with_classes(load_cfg("yolov3-tiny"), 2)
+
+
+def test_darknet_round_trip_is_byte_exact(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.weights", tmp_path / "b.weights"
+    network = Darknet(SMALL)
+    for layer in network.convolutions():
+        if hasattr(layer, "batch_norm"):
+            layer.batch_norm.running_var.uniform_(0.5, 2)
+    save_darknet(first, network, images_seen=32_013_312)
+    save_darknet(second, load_darknet(first, SMALL).build(), images_seen=32_013_312)
+    assert first.read_bytes() == second.read_bytes()
+    assert np.frombuffer(first.read_bytes(), "<i8", 1, offset=12)[0] == 32_013_312
+
+
+def test_official_file_round_trips(official_weights: Path, tmp_path: Path) -> None:
+    network = load_weights(official_weights).build()
+    save_darknet(tmp_path / "again.weights", network, images_seen=32_013_312)
+    assert (tmp_path / "again.weights").read_bytes()[20:] == official_weights.read_bytes()[20:]
+
+
+def test_raw_outputs_equal_opencv(official_weights: Path) -> None:
+    """OpenCV's own importer and layers, on noise: boxes and objectness to float tolerance."""
+    reference = cv2.dnn.readNetFromDarknet(str(CFG_FOLDER / "yolov3-tiny.cfg"), str(official_weights))
+    blob = np.random.default_rng(0).random((1, 3, 416, 416), dtype=np.float32)
+    reference.setInput(blob)
+    wanted = reference.forward(reference.getUnconnectedOutLayersNames())
+    network = load_weights(official_weights).build()
+    with torch.no_grad():
+        outputs = network(torch.from_numpy(blob))
+    for raw, head, rows in zip(outputs, network.heads, wanted, strict=True):
+        own = decode(raw, head, 416)[0].numpy()
+        np.testing.assert_allclose(own[:, :4] / 416, rows[:, :4], atol=1e-4)
+        np.testing.assert_allclose(own[:, 4], rows[:, 4], atol=1e-4)
+
+
+def test_truncated_file_says_both_sizes(tmp_path: Path) -> None:
+    path = tmp_path / "a.weights"
+    save_darknet(path, Darknet(SMALL))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    with pytest.raises(UserError, match=f"expected {len(whole)} bytes, found {len(whole) - 100}"):
+        load_darknet(path, SMALL)
+    path.write_bytes(whole[:7])
+    with pytest.raises(UserError, match="7 bytes do not hold a header"):
+        load_darknet(path, SMALL)
+
+
+def test_checkpoint_round_trip(tmp_path: Path) -> None:
+    network = Darknet(SMALL)
+    save_checkpoint(tmp_path / "a.pt", Checkpoint(SMALL, network.state_dict(), ["a", "b"], 64, {"step": 3}))
+    found = load_weights(tmp_path / "a.pt")
+    assert (found.names, found.img_size, found.training) == (["a", "b"], 64, {"step": 3})
+    for one, other in zip(found.build().parameters(), network.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+class _Payload:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (eval, ("1/0",))
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", pickle.dumps(_Payload())])
+def test_foreign_file_is_refused_and_never_run(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.pt").write_bytes(content)
+    with pytest.raises(UserError, match="no readable checkpoint"):
+        load_weights(tmp_path / "x.pt")
+
+
+def test_checkpoint_of_another_program_is_refused(tmp_path: Path) -> None:
+    torch.save({"epoch": 3}, tmp_path / "x.pt")
+    with pytest.raises(UserError, match="not written by train.py"):
+        load_weights(tmp_path / "x.pt")
+
+
+def test_transfer_keeps_all_but_the_heads() -> None:
+    torch.manual_seed(0)
+    source, target = Darknet(load_cfg("yolov3-tiny")), Darknet(with_classes(load_cfg("yolov3-tiny"), 3))
+    assert transfer(source.state_dict(), target) == (66, 70)  # two heads of weight and bias start afresh
+    assert torch.equal(source.convolutions()[0].conv.weight, target.convolutions()[0].conv.weight)
+
+
+def test_study_name_finds_darknet_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("YOLOPERF_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no weights yolov3.pt; at hand: none; .*yoloperf data fetch"):
+        find_weights("yolov3.pt")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "yolov3.weights").write_bytes(b"")
+    assert find_weights("yolov3.pt") == Path("weights/yolov3.weights")
