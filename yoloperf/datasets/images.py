@@ -1,0 +1,82 @@
+"""Image files of a split and their sizes, read from the headers."""
+
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+
+from yoloperf.core.errors import UserError
+
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
+
+# JPEG start-of-frame markers; C4, C8 and CC lie among them and are none (ITU-T T.81, table B.1)
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def list_images(entry: Path) -> list[Path]:
+    """Images of one entry of a split: all below a folder, sorted, or those that a .txt list names, in its order.
+
+    A list gives one path a line, relative to the list's own folder. Raises UserError where there is none.
+    """
+    if entry.is_dir():
+        found = sorted(path for path in entry.rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not found:
+            raise UserError(f"no images in {entry}: looked for {', '.join(sorted(SUFFIXES))}")
+        return found
+    return [entry.parent / line for line in read_list(entry)]
+
+
+def read_list(entry: Path) -> list[str]:
+    """Lines of a list file, blank ones left out. Raises UserError where there is none."""
+    try:
+        lines = [line.strip() for line in entry.read_text().splitlines()]
+    except FileNotFoundError as error:
+        raise UserError(f"no image folder or list {entry}: correct the data YAML") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{entry} is no image folder and no text file with one image a line") from error
+    if not any(lines):
+        raise UserError(f"the image list {entry} is empty")
+    return [line for line in lines if line]
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of the pixels as stored (EXIF orientation not applied: annotations do not know of it).
+
+    JPEG and PNG are not decoded. Raises UserError for a file that is no readable image.
+    """
+    try:
+        with path.open("rb") as stream:
+            size = _header_size(stream)
+    except FileNotFoundError as error:
+        raise UserError(f"no image {path}") from error
+    if size is None:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if image is None:
+            raise UserError(f"{path} is no readable image: `yoloperf data check` finds all such files")
+        size = image.shape[1], image.shape[0]
+    return size
+
+
+def _header_size(stream: BinaryIO) -> tuple[int, int] | None:
+    """Size from a JPEG or PNG header, None for anything else."""
+    head = stream.read(24)
+    if head[:8] == b"\x89PNG\r\n\x1a\n" and head[12:16] == b"IHDR":
+        return struct.unpack(">II", head[16:24])
+    if head[:2] != b"\xff\xd8":
+        return None
+    stream.seek(2)
+    while True:
+        marker = stream.read(4)
+        while marker[:2] == b"\xff\xff":  # fill bytes before a marker
+            marker = marker[1:] + stream.read(1)
+        if len(marker) < 4 or marker[0] != 0xFF:
+            return None
+        length = struct.unpack(">H", marker[2:])[0]
+        if marker[1] in _FRAMES:
+            frame = stream.read(5)
+            if len(frame) < 5:
+                return None
+            height, width = struct.unpack(">xHH", frame)
+            return width, height
+        stream.seek(length - 2, 1)
