@@ -1,0 +1,75 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
+from yoloperf.yolo.detect import annotate, main
+from yoloperf.yolo.inference import Detection
+from yoloperf.yolo.weights import Checkpoint, save_checkpoint
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    cfg = with_classes(load_cfg("yolov3-tiny"), 2)
+    save_checkpoint(tmp_path / "w.pt", Checkpoint(cfg, Darknet(cfg).state_dict(), ["disc", "square"], 64))
+    return str(tmp_path / "w.pt")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(3):
+        cv2.imwrite(str(images / f"{number}.jpg"), np.random.default_rng(number).integers(0, 255, (48, 64, 3), np.uint8))
+    return images
+
+
+def test_unreadable_image_is_skipped_and_said(weights: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    code = main(["--weights", weights, "--source", str(folder), "--json", "--conf", "0", "--save-dir", str(tmp_path / "out")])
+    output = capsys.readouterr()
+    result = json.loads(output.out.splitlines()[-1])
+    assert code == 1
+    assert len(result["images"]) == 3 and result["unreadable"] == [str(folder / "broken.jpg")]
+    assert "skipped" in output.err and "broken.jpg" in output.err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.jpg", "1.jpg", "2.jpg", "detections.json"]
+    for boxes in result["images"].values():
+        for box in boxes:
+            assert 0 <= box["x1"] <= box["x2"] <= 64 and 0 <= box["y1"] <= box["y2"] <= 48
+
+
+def test_sources(weights: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for source, count in ((folder / "1.jpg", 1), (folder, 3), (folder / "[01].jpg", 2)):
+        assert main(["--weights", weights, "--source", str(source)]) == 0
+        assert sum(line.startswith(str(folder)) for line in capsys.readouterr().out.splitlines()) == count
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--source", "nowhere/*.jpg"], "no images at nowhere"),
+        (["--source", ".", "--conf", "2"], "--conf must be from 0 to 1"),
+        (["--source", "FOLDER", "--img", "50"], "not a multiple of 32: choose 64"),
+    ],
+)
+def test_bad_input(flags: list[str], message: str, weights: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--weights", weights, *[str(folder) if flag == "FOLDER" else flag for flag in flags]]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_official_weights_find_what_is_there(official_weights: Path, real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """COCO val 139 shows a living room with people, chairs and a television."""
+    image = real_data / "coco128" / "images" / "val2017" / "000000000139.jpg"
+    assert main(["--weights", str(official_weights), "--source", str(image), "--json"]) == 0
+    names = {box["name"] for box in json.loads(capsys.readouterr().out)["images"][str(image)]}
+    assert names & {"person", "chair", "tv"}
+
+
+def test_boxes_are_drawn_on_a_copy() -> None:
+    image = np.zeros((100, 100, 3), np.uint8)
+    drawn = annotate(image, [Detection(0, "disc", 0.9, 20, 40, 60, 80)])
+    assert image.max() == 0 and drawn[60, 20].max() > 0 and drawn[60, 40].max() == 0

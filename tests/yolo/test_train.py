@@ -1,0 +1,158 @@
+"""train.py as a process of its own: that is how the harness, GNU time and profilers meet it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from yoloperf.core.events import read
+from yoloperf.core.rundir import RunDir
+from yoloperf.yolo.train import main
+from yoloperf.yolo.weights import load_weights
+
+ROOT = Path(__file__).parents[2]
+MakeDataset = Callable[..., Path]
+
+
+def _flags(dataset: Path, save_dir: Path, **changed: object) -> list[str]:
+    flags = {"img": 64, "batch": 3, "epochs": 2, "data": dataset, "weights": "", "cfg": "yolov3-tiny", "device": "cpu", "save-dir": save_dir}
+    return [part for name, value in (flags | changed).items() for part in (f"--{name}", str(value))]
+
+
+def _train(*flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(ROOT / "train.py"), *flags], capture_output=True, text=True, timeout=120)
+
+
+def test_run_leaves_events_weights_and_profile(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path / "run")
+    done = _train(*_flags(make_dataset(), rundir.path), "--profile-steps", "2", "--precision", "fp32")
+    assert done.returncode == 0, done.stderr
+    events, rejected = read(done.stdout.splitlines())
+    assert not rejected
+    assert [event["key"] for event in events] == ["run_start", "first_step", "epoch", "epoch", "run_end"]
+    start, first, epoch, _, end = events
+    assert (start["spec"]["batch_size"], start["train_images"], start["val_images"]) == (3, 8, 4)
+    assert start["precision_mode"] == "fp32" and start["gpu_name"] is None
+    assert first["startup_s"] > 0
+    assert epoch["box_loss"] > 0 and 0 <= epoch["map50"] <= 1 and epoch["gpu_mem_peak_bytes"] is None
+    assert (end["status"], end["epochs_done"]) == ("ok", 2)
+    profile = json.loads(rundir.profile.read_text())
+    totals = [row["total_s"] for row in profile["kernels"]]
+    assert profile["domain"] == "cpu" and totals == sorted(totals, reverse=True)
+    assert any("convolution" in row["name"] for row in profile["kernels"][:5])
+    best = load_weights(rundir.best_weights)
+    assert best.names == ["disc", "square"] and not best.training
+    assert "network" not in load_weights(rundir.last_weights).training, "a finished run needs no optimiser state"
+
+
+def test_killed_run_resumes_to_the_same_weights(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    """SIGKILL after the first epoch; the resumed run ends, in fp32 on one thread, in exactly the uninterrupted weights."""
+    data = make_dataset()
+    exact = ("--precision", "fp32", "--threads", "1")
+    assert _train(*_flags(data, tmp_path / "whole", epochs=3), *exact).returncode == 0
+    command = [sys.executable, str(ROOT / "train.py"), *_flags(data, tmp_path / "cut", epochs=3), *exact]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if '"key": "epoch"' in line:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.stdout.close()
+    assert process.wait() == -signal.SIGKILL
+    resumed = _train(*_flags(data, tmp_path / "cut", epochs=3), *exact, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "continuing after epoch" in resumed.stdout
+    whole, cut = (load_weights(RunDir(tmp_path / name).last_weights).state for name in ("whole", "cut"))
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, cut[name]), name
+
+
+def test_resume_refuses_other_settings(make_dataset: MakeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = make_dataset()
+    assert main(_flags(data, tmp_path / "run", epochs=1)) == 0
+    assert main([*_flags(data, tmp_path / "run", epochs=1, batch=4), "--resume"]) == 2
+    assert "batch_size 3 -> 4" in capsys.readouterr().err
+
+
+def test_batch_is_the_batch_that_is_stepped(make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No nominal batch size: 8 images at 3 a batch are 3 optimiser steps, 2 when two batches are accumulated."""
+    from yoloperf.yolo import trainer
+
+    taken: list[int] = []
+    step = trainer.AveragedWeights.update
+    monkeypatch.setattr(trainer.AveragedWeights, "update", lambda self: (taken.append(1), step(self))[1])
+    data = make_dataset()
+    assert main(_flags(data, tmp_path / "a", epochs=1)) == 0
+    assert len(taken) == 3
+    taken.clear()
+    assert main(_flags(data, tmp_path / "b", epochs=1, accumulate=2)) == 0
+    assert len(taken) == 2
+
+
+def test_learns_to_find_shapes(make_dataset: MakeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From scratch on 48 pictures: mAP@0.5 leaves zero. A wrong assignment, decoding or augmentation would keep it there."""
+    data = make_dataset(train=48, val=6)
+    assert main(_flags(data, tmp_path / "run", img=96, batch=4, epochs=20)) == 0
+    events, _ = read(capsys.readouterr().out.splitlines())
+    scores = [event["map50"] for event in events if event["key"] == "epoch"]
+    assert max(scores) > 0.3, scores
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"batch": 0}, "batch_size must be a whole number of at least 1, not 0"),
+        ({"img": 100}, "not a multiple of 32: choose 96 or 128"),
+        ({"cfg": "yolov3-tyni"}, "did you mean 'yolov3-tiny'"),
+        ({"data": "bcdd.yaml"}, "did you mean 'bccd'"),
+        ({"weights": "yolov9.pt"}, "no weights yolov9.pt; at hand:"),
+        ({"hyp": "fast"}, "unknown recipe 'fast'"),
+        ({"device": "gpu"}, "choose auto, cpu, or the index"),
+        ({"precision": "fp16"}, "fp16 is unusably slow on a CPU"),
+        ({"save-dir": "/proc/nowhere"}, "cannot write /proc/nowhere"),
+    ],
+)
+def test_bad_input_is_one_line(
+    changed: dict[str, object], message: str, make_dataset: MakeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(_flags(make_dataset(), tmp_path / "run", **changed)) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_missing_gpu_is_said(make_dataset: MakeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(_flags(make_dataset(), tmp_path / "run", device=0)) == 2
+    assert "sees no CUDA device here; use --device cpu or auto" in capsys.readouterr().err
+
+
+def test_unlabelled_data_is_refused(make_dataset: MakeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = make_dataset()
+    for label in (tmp_path / "shapes" / "labels").rglob("*.txt"):
+        label.unlink()
+    assert main(_flags(data, tmp_path / "run")) == 2
+    assert "label" in capsys.readouterr().err
+
+
+def test_line_of_the_2020_study(official_weights: Path, real_data: Path, tmp_path: Path) -> None:
+    """Its command starts as it stands, apart from the size of the model, under GNU time; stopped after the first step."""
+    command = f"{sys.executable} {ROOT}/train.py --img 416 --batch 4 --epochs 1 --data bccd.yaml --weights yolov3-tiny.pt"
+    log = tmp_path / "bare_metal_bs4_ep1_lr1_tiny.txt"
+    with log.open("w") as stream:
+        process = subprocess.Popen(command.split(), stdout=stream, stderr=subprocess.STDOUT, cwd=tmp_path, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while "first_step" not in log.read_text() and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    text = log.read_text()
+    assert "transferred 66/70 items from yolov3-tiny.weights" in text
+    assert "205 training and 87 validation images" in text
