@@ -1,6 +1,7 @@
 """`train.py`: from flags to a trained detector, with a line for people and an event for the parser at every turn."""
 
 import argparse
+import os
 import platform
 import sys
 import time
@@ -16,6 +17,7 @@ from yoloperf import __version__
 from yoloperf.core import spec as specs
 from yoloperf.core.errors import UserError
 from yoloperf.core.events import emit
+from yoloperf.core.process import SUPERVISED, die_with_parent
 from yoloperf.core.rundir import RunDir, write_atomic
 from yoloperf.core.spec import TrialSpec
 from yoloperf.datasets.cache import cache_folder
@@ -49,6 +51,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Train; returns the exit code: 0, 1 when memory ran out, 2 for a UserError."""
+    if os.environ.get(SUPERVISED) == "1":
+        die_with_parent()
     try:
         args = parser().parse_args(argv)
         return run(specs.from_args(args), args)
