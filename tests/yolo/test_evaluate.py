@@ -38,7 +38,11 @@ def _pycocotools(split: Split, detections: list[np.ndarray]) -> tuple[float, flo
     ]
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = {"images": [{"id": image} for image in range(len(split.boxes))], "annotations": annotations, "categories": categories}
+        truth.dataset = {
+            "images": [{"id": image} for image in range(len(split.boxes))],
+            "annotations": annotations,
+            "categories": categories,
+        }
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
         evaluation.evaluate()

@@ -76,6 +76,8 @@ def test_perfect_boxes_have_no_box_loss() -> None:
     targets = torch.tensor([[[0, 2.5 / 6, 3.5 / 6, width / 96, height / 96]]])
     recipe = load_recipe("default")
     fine = DetectionLoss(network, recipe, 96)._of_head(1, outputs[1], targets)[0]
-    only = [head for head in network.heads[1].anchors.tolist() if max(max(w / a, a / w) for a, w in zip(head, (width, height), strict=True)) < 4]
+    only = [
+        head for head in network.heads[1].anchors.tolist() if max(max(w / a, a / w) for a, w in zip(head, (width, height), strict=True)) < 4
+    ]
     own = next(index for index, head in enumerate(only) if head == [width, height])
     assert own >= 0 and 0 < fine < 1  # the other anchors and neighbours answer too, less exactly

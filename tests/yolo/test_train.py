@@ -22,7 +22,16 @@ MakeDataset = Callable[..., Path]
 
 
 def _flags(dataset: Path, save_dir: Path, **changed: object) -> list[str]:
-    flags = {"img": 64, "batch": 3, "epochs": 2, "data": dataset, "weights": "", "cfg": "yolov3-tiny", "device": "cpu", "save-dir": save_dir}
+    flags = {
+        "img": 64,
+        "batch": 3,
+        "epochs": 2,
+        "data": dataset,
+        "weights": "",
+        "cfg": "yolov3-tiny",
+        "device": "cpu",
+        "save-dir": save_dir,
+    }
     return [part for name, value in (flags | changed).items() for part in (f"--{name}", str(value))]
 
 

@@ -1,12 +1,23 @@
 """Box arithmetic: decoding raw head outputs, complete IoU, non-maximum suppression."""
 
+import importlib.util
 import math
+from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor
 
 from yoloperf.yolo.darknet import Head
+
+
+def _load_nms() -> None:
+    """Register torchvision's operators without importing torchvision, whose models take as long to import as torch itself."""
+    spec = importlib.util.find_spec("torchvision")
+    assert spec and spec.origin, "torchvision is a requirement of this package"
+    torch.ops.load_library(next(Path(spec.origin).parent.glob("_C*.*")))
+
+
+_load_nms()
 
 
 def decode(raw: Tensor, head: Head, img_size: int) -> Tensor:
@@ -74,6 +85,7 @@ def suppress(
             score, best = score.topk(max_candidates)
             box, label = box[best], label[best]
         corners = torch.cat((image[box, :2] - image[box, 2:4] / 2, image[box, :2] + image[box, 2:4] / 2), 1)
-        keep = torchvision.ops.batched_nms(corners, score, label, iou)[:max_boxes]
+        apart = label[:, None] * (corners.max() + 1 if len(corners) else 1)  # classes side by side do not overlap
+        keep = torch.ops.torchvision.nms(corners + apart, score, iou)[:max_boxes]
         results.append(torch.cat((corners[keep], score[keep, None], label[keep, None].float()), 1))
     return results
