@@ -71,6 +71,7 @@ class RunRecord:
     batch_size: int | None = _column("batch size", "events, console", "Images per optimiser step.")
     epochs: int | None = _column("epochs", "events, console", "Epochs asked for.")
     epochs_done: int | None = _column("epochs done", "events, console", "Epochs that ended.")
+    iterations: int | None = _column("iterations", "console", "Optimiser steps done, where the trainer counts no epochs (Darknet).")
     img_size: int | None = _column("image size", "events, console", "Side of the network input.", "px")
     accumulate: int | None = _column("accumulate", "events, console", "Batches whose gradients are summed before an optimiser step.")
     lr_scale: float | None = _column("lr scale", "events", "Factor on the recipe's learning rate.", "", show_number)
@@ -136,6 +137,7 @@ class RunRecord:
     biggest_kernel_share: float | None = _column(
         "biggest kernel share", "profiler", "Its share of the total time of its domain.", "", show_share
     )
+    total_loss: float | None = _column("loss", "console", "Running mean of the whole loss, as Darknet prints it last.", "", show_number)
     box_loss: float | None = _column(
         "box", "events, console", "Box loss, mean over the last epoch (other trainers: as printed last).", "", show_number
     )

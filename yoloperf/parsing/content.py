@@ -31,14 +31,11 @@ def is_binary(head: bytes) -> bool:
 
 
 def chunks(stream: BinaryIO) -> Iterator[bytes]:
-    """The rest of the stream as UTF-8 bytes, a MiB at a time. A packed file that ends early just ends."""
+    """The rest of the stream as UTF-8 bytes, a MiB at a time. Raises what is in DAMAGED where a packed file is damaged."""
     decoder: codecs.IncrementalDecoder | None = None
     first = True
     while True:
-        try:
-            chunk = stream.read(CHUNK_BYTES)
-        except DAMAGED:
-            return
+        chunk = stream.read(CHUNK_BYTES)
         if not chunk:
             break
         if first:

@@ -79,6 +79,11 @@ class Draft:
     accounts: list[Account] = field(default_factory=list)
     causes: list[Cause] = field(default_factory=list)
     open: set[str] = field(default_factory=set)  # what began and must still end
+    ended: bool = False  # the log has said how the run ended: a beginning of any kind belongs to the next one
+    pending: dict[str, Any] = field(default_factory=dict)  # values that are the next run's
+    alive_line: int = 0  # last line that shows the training going on
+    epochs_seen: bool = False
+    trainer_version: tuple[int, ...] | None = None
     trainer_started: bool = False
     trainer_done: bool = False
     done_line: int = 0
@@ -106,6 +111,11 @@ class Draft:
         elif rank > old_rank:
             self.facts[name] = value
             self._said[name] = (rank, self.line)
+
+    def default(self, name: str, value: Any) -> None:
+        """State a value that something else may say better: it is only taken where nothing is known."""
+        if value is not None and name not in self.facts:
+            self.set(name, value)
 
     def replace(self, name: str, value: Any) -> None:
         """State a value that may change while the run goes on: the last one holds."""
@@ -238,7 +248,8 @@ class Draft:
 
     def _cause(self) -> tuple[str, str] | None:
         """The cause that counts: none that the run survived, and no consequence of an earlier one."""
-        causes = [cause for cause in self.causes if not self.trainer_done or cause.line > self.done_line or cause.final]
+        survived = max(self.alive_line, self.done_line)
+        causes = [cause for cause in self.causes if cause.final or cause.line > survived]
         if not causes:
             return None
         final = [cause for cause in causes if cause.final]

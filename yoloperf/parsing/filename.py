@@ -6,10 +6,11 @@ from pathlib import Path
 from yoloperf.parsing.draft import FILE_NAME, Draft
 
 _NAME = re.compile(
-    r"(?:(?P<platform>[a-z0-9]+(?:[_-][a-z0-9]+)*?)[_-])?bs(?P<batch>\d+)[_-]ep(?P<epochs>\d+)"
-    r"(?:[_-]lr[\d.]+)?(?P<tiny>[_-]tiny)?(?![a-z0-9])",
+    r"(?:(?P<place>.+?)[_-])?bs(?P<batch>\d+)[_-]ep(?P<epochs>\d+)"
+    r"(?P<study>[_-]lr[\d.]+(?P<tiny>[_-]tiny)?)?(?![a-z0-9])",
     re.IGNORECASE,
 )
+_MODEL = re.compile(r"(?:^|[_-])(yolov?\d+[a-z]*(?:-(?:tiny|spp\d*))?)(?=$|[_-])", re.I)
 
 
 def take_file_name(draft: Draft, path: Path) -> None:
@@ -17,19 +18,19 @@ def take_file_name(draft: Draft, path: Path) -> None:
     match = _NAME.search(path.stem)
     if not match:
         return
-    if match["platform"]:
-        draft.set("platform", match["platform"], FILE_NAME)
-    for column, text in (("batch_size", match["batch"]), ("epochs", match["epochs"])):
+    place = match["place"] or ""
+    named = _MODEL.findall(place)
+    model = named[-1].lower() if named else None
+    if not named and match["study"]:  # the 2020 study names only the smaller of its two models
+        model = "yolov3-tiny" if match["tiny"] else "yolov3"
+    platform = place.removesuffix(named[-1]).strip("_-") if named else place
+    if platform:
+        draft.set("platform", platform, FILE_NAME)
+    for column, value in (("batch_size", int(match["batch"])), ("epochs", int(match["epochs"])), ("model", model)):
         said = draft.facts.get(column)
         if said is None:
-            draft.set(column, int(text), FILE_NAME)
+            draft.set(column, value, FILE_NAME)
             if column in draft.facts:
                 draft.notes.append(f"{column} from the file name")
-        elif said != int(text):
-            draft.notes.append(f"{column} {said} from the log; the file name says {text}")
-    model = "yolov3-tiny" if match["tiny"] else "yolov3"
-    if "model" not in draft.facts:
-        draft.set("model", model, FILE_NAME)
-        draft.notes.append("model from the file name")
-    elif ("tiny" in draft.facts["model"]) != ("tiny" in model):
-        draft.notes.append(f"model {draft.facts['model']} from the log; the file name says {model}")
+        elif value is not None and said != value and not (column == "model" and said.startswith(model)):
+            draft.notes.append(f"{column} {said} from the log; the file name says {value}")

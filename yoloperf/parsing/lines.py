@@ -7,9 +7,11 @@ to the format that began it.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from typing import Any
 
+from yoloperf.parsing.content import DAMAGED
 from yoloperf.parsing.draft import Draft
 from yoloperf.parsing.formats import line_formats
 from yoloperf.parsing.formats.base import Answer, Block, LineFormat, Signal
@@ -43,11 +45,13 @@ class LogReader:
         self.unknown = unknown
         self.finished: list[Draft] = []
         self.number = 0
-        self.begin_run()
+        self.begin_run({})
 
-    def begin_run(self) -> None:
+    def begin_run(self, pending: Mapping[str, Any]) -> None:
         self.run = self.new_draft()
         self.run.line = self.number
+        for name, value in pending.items():
+            self.run.set(name, value)
         self.readers: dict[int, LineFormat] = {}
         self.block: Block | None = None
 
@@ -59,7 +63,16 @@ class LogReader:
     def read(self, chunks: Iterable[bytes]) -> Iterator[Draft]:
         """Runs of the log in their order, each as soon as it has ended; there is always at least one."""
         rest = b""
-        for chunk in chunks:
+        source = iter(chunks)
+        while True:
+            try:
+                chunk = next(source, b"")
+            except DAMAGED as error:
+                self.run.open.add("file")
+                self.run.reject(f"the file is damaged here: {error}")
+                chunk = b""
+            if not chunk:
+                break
             text = rest + chunk if rest else chunk
             cut = text.rfind(b"\n") + 1
             rest = text[cut:]
@@ -172,15 +185,14 @@ class LogReader:
         return self._answer(line, *self.owners[match.lastindex - 1])
 
     def _answer(self, line: bytes, index: int, method: str) -> bool:
+        if self.run.ended and not self.run.whole_folder and method in line_formats()[index].beginnings:
+            self._next_run()
         reader = self._reader(index)
         if self.run.cut and not reader.reads_cut_line:
             return self.run.reject("the last line has no end: left out")
         answer: Answer = getattr(reader, method)(line)
         if answer is Signal.NEXT_RUN:
-            cut = self.run.cut
-            self.end_run()
-            self.begin_run()
-            self.run.cut = cut
+            self._next_run()
             reader = self._reader(index)
             answer = getattr(reader, method)(line)
             assert answer is not Signal.NEXT_RUN
@@ -190,6 +202,12 @@ class LogReader:
         if callable(answer):
             self.block, self.block_owner = answer, reader
         return True
+
+    def _next_run(self) -> None:
+        ended = self.run
+        self.end_run()
+        self.begin_run(ended.pending)
+        self.run.cut = ended.cut
 
     def _reader(self, index: int) -> LineFormat:
         reader = self.readers.get(index)

@@ -29,14 +29,17 @@ class ParseResult:
     aside: list[Path] = field(default_factory=list)
 
 
-def parse_paths(paths: Iterable[Path | str]) -> ParseResult:
-    """Read run folders, logs, and folders of them into memory. Raises UserError where a path does not exist."""
+def parse_paths(paths: Iterable[Path | str], unknown: Unknown | None = None) -> ParseResult:
+    """Read run folders, logs, and folders of them into memory. Raises UserError where a path does not exist.
+
+    `unknown` is called with the path, number and text of every line of a log that no format knows.
+    """
     sources, aside = find(Path(path) for path in paths)
     result = ParseResult(aside=aside, duplicates=duplicates(sources))
     for source in sources:
         if source in result.duplicates:
             continue
-        for item in read_source(source):
+        for item in read_source(source, unknown):
             if isinstance(item, Rejected):
                 result.rejected.append(item)
             else:

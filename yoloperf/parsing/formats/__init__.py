@@ -11,11 +11,14 @@ Kind = TypeVar("Kind", LineFormat, FileFormat)
 
 
 def _classes(base: type[Kind]) -> tuple[type[Kind], ...]:
+    """Classes that the modules of this package define, the base left out."""
     found: list[type[Kind]] = []
     for module in sorted(pkgutil.iter_modules(__path__), key=lambda item: item.name):
-        content = vars(importlib.import_module(f"{__name__}.{module.name}"))
-        found += [item for item in content.values() if isinstance(item, type) and issubclass(item, base) and "name" in vars(item)]
-    return tuple(dict.fromkeys(found))
+        name = f"{__name__}.{module.name}"
+        content = vars(importlib.import_module(name)).values()
+        kinds = [item for item in content if isinstance(item, type) and issubclass(item, base)]
+        found += [kind for kind in kinds if kind.__module__ == name and kind is not base]
+    return tuple(found)
 
 
 @cache

@@ -36,11 +36,17 @@ class LineFormat:
     heads: ClassVar[tuple[tuple[bytes, str], ...]] = ()
     # (text that may stand anywhere in a line; name of the method), tried before the heads; it gets the raw line
     anywhere: ClassVar[tuple[tuple[bytes, str], ...]] = ()
+    # Methods whose lines begin another run when the one at hand has ended
+    beginnings: ClassVar[tuple[str, ...]] = ()
     # A last line without its end may be cut in the middle of a number: only formats whose lines show that they are whole may read it
     reads_cut_line: ClassVar[bool] = False
 
     def __init__(self, run: "Draft") -> None:
         self.run = run
+
+    def another(self, condition: object) -> bool:
+        """Whether a line that meets the condition begins another run: never in a run folder, which is one run."""
+        return bool(condition) and not self.run.whole_folder
 
     def finish(self) -> None:
         """Hand over what could only be known at the end of the run."""

@@ -29,7 +29,7 @@ class Events(LineFormat):
         if event is None:
             return self.run.reject(f"not an event: {text[:80]}")
         if event["key"] == "run_start":
-            if self.started and not event.get("start_epoch"):
+            if self.another(self.started and not event.get("start_epoch")):
                 return Signal.NEXT_RUN
             self.started = True
         handler = getattr(self, f"_{event['key']}", None)

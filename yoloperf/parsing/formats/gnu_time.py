@@ -5,8 +5,9 @@ Sources of the wording: the format strings of GNU time 1.7 to 1.9.
 
 import re
 
+from yoloperf.parsing.command import take_command
 from yoloperf.parsing.draft import Account
-from yoloperf.parsing.formats.base import Answer, LineFormat, Signal
+from yoloperf.parsing.formats.base import Answer, LineFormat
 
 _PREFIX = re.compile(rb"Command (exited with non-zero status|terminated by signal|stopped by signal) (\d+)")
 _ELAPSED = re.compile(rb"(?:(\d+):)?(\d+):(\d\d)(\.\d\d)?$")
@@ -24,9 +25,10 @@ class GnuTime(LineFormat):
     name = "gnu-time"
     description = "GNU time -v block: user, system and wall time, CPU share, peak memory, exit status"
     heads = (
-        (rb"\tCommand being timed: ", "begin"),
+        (rb"[ \t]+Command being timed: ", "begin"),
         (rb"Command (?:exited with non-zero status|terminated by signal|stopped by signal) ", "ending"),
     )
+    beginnings = ("begin", "ending")
     reads_cut_line = True  # refuses its own cut lines: only `Exit status: 0` cannot be the beginning of another number
 
     pending: Account | None = None
@@ -36,29 +38,23 @@ class GnuTime(LineFormat):
         match = _PREFIX.match(line)
         if not match or self.run.cut:
             return False
-        if self._block_ended():
-            return Signal.NEXT_RUN
         number = int(match[2])
         self.pending = Account(signal=number) if b"signal" in match[1] else Account(exit_code=number)
         return True
 
     def begin(self, line: bytes) -> Answer:
-        if self._block_ended():
-            return Signal.NEXT_RUN
         self.open = self.pending or Account()
         self.pending = None
         self.run.open.add("GNU time block")
         if not self.run.cut:
             command = line.partition(b": ")[2].decode("utf-8", "replace").strip()
             self.open.command = command[1:-1] if command[:1] == command[-1:] == '"' else command
+            take_command(self.run, self.open.command)
         return self._row
-
-    def _block_ended(self) -> bool:
-        return bool(self.run.accounts) and not self.run.whole_folder
 
     def _row(self, line: bytes) -> bool:
         account = self.open
-        if account is None or not line.startswith(b"\t"):
+        if account is None or line[:1] not in (b"\t", b" "):
             return False
         label, _, value = line.strip().rpartition(b": ")
         if label == b"Exit status":
@@ -67,6 +63,7 @@ class GnuTime(LineFormat):
             if account.exit_code is None and account.signal is None and value.isdigit():
                 account.exit_code = int(value)
             self.run.accounts.append(account)
+            self.run.ended = True
             self.run.open.discard("GNU time block")
             self.open = None
             return True
@@ -83,8 +80,8 @@ class GnuTime(LineFormat):
         return True
 
     def finish(self) -> None:
-        if self.open:  # cut short: what it has, without an end
-            self.run.accounts.append(self.open)
+        if self.open or self.pending:  # cut short: what it has
+            self.run.accounts.append(self.open or self.pending or Account())
 
 
 _ROWS = {

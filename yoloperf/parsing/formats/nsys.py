@@ -1,0 +1,197 @@
+"""Nsight Systems: the reports of `nsys stats` and `nsys profile --stats=true`, as text, boxes or CSV.
+
+A report is known by its title, by the line that announces it, or (bare CSV) by its columns. Names of reports
+changed in 2022 (gpukernsum -> cuda_gpu_kern_sum); times are in the unit that the column head names.
+"""
+
+import csv
+import re
+
+from yoloperf.parsing.draft import Draft, KernelRow
+from yoloperf.parsing.formats.base import Answer, LineFormat, Signal
+from yoloperf.parsing.operators import operator
+from yoloperf.parsing.quantity import EXPONENT, UNIT_NAMES, number, text
+from yoloperf.parsing.summary import Summary
+
+_TITLE = re.compile(rb" \*\* (.+?) \((\w+)\):")
+_OLD_TITLE = re.compile(rb"[A-Z][\w ()+-]*(?:Statistics|Summary)(?: \(by [\w ]+\))?:\s*$")
+_ANNOUNCED = re.compile(rb"(?:Processing \[[^]]*\] with \[(?:[^]]*/)?(\w+?)(?:\.py)?\b[^]]*\]|\[\d+/\d+\] Executing '(\w+)' stats report)")
+_RULER = re.compile(rb"\s*-{3,}(?:\s+-{3,})+\s*$")
+_SKIPPED = re.compile(rb"SKIPPED: (.*)", re.DOTALL)
+_SEPARATED = rb'"?(?:\s+\|?\s*|,)"?'  # between two column heads
+_UNIT = re.compile(r"\((\w+)\)\s*$")
+# Column heads without unit and spaces, as the versions call them
+_COLUMNS = {
+    "time(%)": "share",
+    "time": "share",
+    "totaltime": "total",
+    "instances": "calls",
+    "numcalls": "calls",
+    "count": "calls",
+    "operations": "calls",
+    "avg": "avg",
+    "average": "avg",
+    "min": "min",
+    "minimum": "min",
+    "max": "max",
+    "maximum": "max",
+    "name": "name",
+    "operation": "name",
+    "start": "start",
+    "duration": "duration",
+}
+
+
+def _domain(report: str) -> str:
+    """gpu, gpu+ (kernels and copies in one report), api, or nothing for reports without CUDA times."""
+    report = report.lower().replace(" ", "")
+    if "size" in report or "_gb_" in report or "exec" in report or "trace" in report:
+        return "trace" if "gputrace" in report or "gpu_trace" in report else ""
+    if re.search(r"gpu_?kern|cudakernelstat|gpu_?mem_?time|cudamemoryoperationstatistics\(bytime", report):
+        return "gpu"
+    if re.search(r"gpu_?sum$|gpusummary", report):
+        return "gpu+"
+    return "api" if re.search(r"cuda_?api_?sum|cudaapistat", report) else ""
+
+
+class Nsys(LineFormat):
+    name = "nsys"
+    description = "Nsight Systems: nsys stats reports (text, box, CSV; names of 2020 to today), kernels, copies, CUDA API, GPU trace"
+    heads = (
+        (rb" \*\* .+ \(\w+\):", "title"),
+        (rb"(?:CUDA|Operating System|NVTX|OpenGL|OpenACC|OpenMP|Vulkan) [\w ()+-]*(?:Statistics|Summary)[\w ()]*:", "title"),
+        (rb"(?:Processing \[|\[\d+/\d+\] Executing ')", "announced"),
+        (rb"SKIPPED: ", "skipped"),
+        (rb"(?:Generating|Exporting|Importing|Processing events|Saving|Collecting|Generated:?)\b", "progress"),
+        (_SEPARATED.join((rb'\s*\|?\s*"?Time ?\(%\)', rb"Total Time")), "header"),
+        (_SEPARATED.join((rb'\s*\|?\s*"?Total(?: \(\w+\))?', rb"(?:Operations|Count)")), "header"),
+        (_SEPARATED.join((rb'\s*\|?\s*"?Start \(\w+\)', rb"Duration")), "header"),
+    )
+    beginnings = ("title", "announced")
+
+    def __init__(self, run: Draft) -> None:
+        super().__init__(run)
+        self.report = ""
+        self.seen: set[str] = set()
+        self.columns: list[str] = []
+        self.exponents: list[bytes] = []
+        self.csv = self.box = False
+        self.gpu: list[KernelRow] = []
+        self.combined: list[KernelRow] = []
+        self.trace = Summary("nsys", "gpu")
+        self.reason: str | None = None
+
+    def title(self, line: bytes) -> Answer:
+        match = _TITLE.match(line)
+        if not match and not _OLD_TITLE.match(line):
+            return False
+        report = text(match[2] if match else line)
+        if match and match[1].startswith(b"DEPRECATED"):
+            report = text(match[2])
+        if self.another(report in self.seen):
+            return Signal.NEXT_RUN
+        self.seen.add(report)
+        self.report = report
+        self.run.default("profiler", "nsys")
+        return True
+
+    def announced(self, line: bytes) -> Answer:
+        match = _ANNOUNCED.match(line)
+        if match:
+            self.report = text(match[1] or match[2])
+        return match is not None
+
+    def skipped(self, line: bytes) -> Answer:
+        match = _SKIPPED.match(line)
+        if match and re.search(rb"CUDA (?:kernel|trace)|GPU (?:kernel|trace)|kernel data", match[1], re.I):
+            self.reason = re.sub(r"^\S+ does not", "the capture does not", text(match[1]).rstrip("."))
+        return match is not None
+
+    def progress(self, line: bytes) -> Answer:
+        return True
+
+    def header(self, line: bytes) -> Answer:
+        content = text(line)
+        self.box = content.startswith("|")
+        self.csv = not self.box and content.count(",") >= 4
+        if self.box:
+            heads = [cell.strip() for cell in content.strip("|").split("|")]
+        elif self.csv:
+            heads = next(csv.reader([content]))
+        else:
+            heads = re.split(r"\s{2,}", content)
+        names = [re.sub(r"\s", "", head.lower()) for head in heads]
+        self.columns = [_COLUMNS.get(name) or _COLUMNS.get(re.sub(r"\(\w+\)$", "", name), name) for name in names]
+        if "name" not in self.columns:
+            return False
+        units = [match[1].encode() if (match := _UNIT.search(head)) else b"" for head in heads]
+        whole = next((unit for unit in units if unit), b"ns")
+        self.exponents = [EXPONENT.get(UNIT_NAMES.get(unit or whole, unit or whole), b"e-9") for unit in units]
+        return self._row
+
+    def _row(self, line: bytes) -> bool:
+        content = text(line)
+        if not content or content[0] in "*=":
+            return False
+        if content.startswith("+-") or _RULER.match(line):
+            return True
+        cells = self._cells(content)
+        if len(cells) != len(self.columns):
+            return False
+        row = dict(zip(self.columns, cells, strict=True))
+        domain = _domain(self.report) if self.report else self._domain_of(row)
+        if not domain:
+            return True
+        if "duration" in row:
+            return self._activity(row)
+        return self._summary_row(row, domain)
+
+    def _cells(self, content: str) -> list[str]:
+        if self.box:
+            return [cell.strip() for cell in content.strip("|").split("|", len(self.columns) - 1)]
+        if self.csv:
+            cells = next(csv.reader([content]), [])
+            return cells if len(cells) <= len(self.columns) else content.split(",", len(self.columns) - 1)
+        return content.split(None, len(self.columns) - 1)
+
+    def _domain_of(self, row: dict[str, str]) -> str:
+        """Domain of a bare CSV: by what its rows are called, as nothing else says."""
+        if "duration" in row:
+            return "trace"
+        if re.match(r"cu[A-Z]|cuda[A-Z]", row["name"]):
+            return "api"
+        return "" if "numcalls" in self.seen else "gpu"
+
+    def _summary_row(self, row: dict[str, str], domain: str) -> bool:
+        values = {}
+        for name in ("total", "avg", "min", "max"):
+            if name in row:
+                exponent = self.exponents[self.columns.index(name)]
+                values[name] = number(row[name].replace(",", "").encode() + exponent)
+        calls = row.get("calls", "").replace(",", "")
+        share = number(row.get("share", "").encode() + b"e-2")
+        if values.get("total") is None or not calls.isdigit():
+            return False
+        kind = "api" if domain == "api" else "gpu"
+        name = row["name"]
+        total, average, least, most = (values.get(key) for key in ("total", "avg", "min", "max"))
+        what = operator(name) if kind == "gpu" else None
+        kernel: KernelRow = ("nsys", kind, name, int(calls), total, average, least, most, share, what)
+        (self.combined if domain == "gpu+" else self.gpu if domain == "gpu" else self.run.kernels).append(kernel)
+        return True
+
+    def _activity(self, row: dict[str, str]) -> bool:
+        duration = number(row["duration"].replace(",", "").encode() + self.exponents[self.columns.index("duration")])
+        if duration is None:
+            return False
+        self.trace.add(row["name"], duration)
+        return True
+
+    def finish(self) -> None:
+        if not self.gpu:
+            self.gpu = self.combined or self.trace.kernels()
+        # Kernels and copies are two reports, each with its own 100 %
+        whole = sum(row[4] or 0.0 for row in self.gpu)
+        self.run.kernels += [(*row[:8], row[4] / whole if whole and row[4] is not None else None, row[9]) for row in self.gpu]
+        if not self.gpu and self.seen:
+            self.run.default("profile_reason", self.reason or "the nsys output holds no report of CUDA kernels")

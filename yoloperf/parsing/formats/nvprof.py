@@ -1,0 +1,143 @@
+"""nvprof's printed output: its messages and the summary of GPU activities and API calls.
+
+The table has a Type column since CUDA 9; before that, GPU activities and API calls are two tables.
+"""
+
+import re
+
+from yoloperf.parsing.command import take_command
+from yoloperf.parsing.formats.base import Answer, LineFormat, Signal
+from yoloperf.parsing.operators import operator
+from yoloperf.parsing.quantity import EXPONENT, text
+
+_TIME = rb"(\d+(?:\.\d+)?)(ns|us|ms|s)"
+_ROW = re.compile(
+    rb"(?:\s*([A-Z][\w ()]*):)?\s*(\d{1,3}\.\d+)%\s+" + _TIME + rb"\s+(\d+)\s+" + rb"\s+".join([_TIME] * 3) + rb"(?:\s\s(.*))?$", re.DOTALL
+)
+_LABEL = re.compile(rb"\s*(GPU activities|API calls|OpenACC[^:]*):\s*$")
+_MESSAGE = re.compile(rb"==(?:\d+|======)==? +(.*)", re.DOTALL)
+_PROCESS = re.compile(rb"NVPROF is profiling process (\d+)(?:, command: (.*))?", re.DOTALL)
+_FAILED = re.compile(rb"Error: Application (?:returned non-zero code (-?\d+)|received signal (\d+))")
+# Warnings and errors after which there is no table, or an empty one
+_NO_PROFILE = re.compile(rb"not supported on devices|permission|ERR_NVGPUCTRPERM|No kernels were profiled|profiling (?:failed|error)", re.I)
+
+
+class Nvprof(LineFormat):
+    name = "nvprof"
+    description = "nvprof: messages and printed summary of GPU activities and API calls, CUDA 7 to 12"
+    heads = (
+        (rb"==\d+== |======== ", "message"),
+        (rb"\s*(?:Type\s+)?Time\(%\)\s+Time\s+Calls\s+Avg\s+Min\s+Max\s+Name", "table"),
+        (rb"\s*Time\(%\)\s+Time\s+Name\s*$", "host_samples"),
+        (rb"No kernels were profiled|No API activities were profiled", "nothing"),
+        (rb"\s*Invocations\s+(?:Metric|Event) Name", "host_samples"),
+        (rb'Device "|\s+Count\s+Avg Size\s+Min Size', "host_samples"),
+    )
+    beginnings = ("message",)
+    reads_cut_line = True  # refuses rows whose name is not whole
+
+    section = "gpu"
+    reason: str | None = None
+    profiled = False
+
+    def message(self, line: bytes) -> Answer:
+        found = _MESSAGE.match(line)
+        if not found:
+            return False
+        said = found[1]
+        if self.run.cut:
+            return False
+        process = _PROCESS.match(said)
+        if process:
+            if self.another(self.profiled):
+                return Signal.NEXT_RUN
+            self.run.open.add("nvprof result")
+            self.run.default("profiler", "nvprof")
+            if process[2]:
+                self.run.default("command", text(process[2]))
+                take_command(self.run, text(process[2]))
+        elif said.startswith(b"Profiling result"):
+            self.section = "gpu"
+            self.profiled = True
+            self.run.open.discard("nvprof result")
+        elif said.startswith(b"API calls"):
+            self.section = "api"
+        elif said.startswith((b"Warning: ", b"Error: ")):
+            self._complaint(said)
+        return True
+
+    def _complaint(self, said: bytes) -> None:
+        failed = _FAILED.match(said)
+        if failed:
+            reason = f"exit status {int(failed[1])}" if failed[1] else f"signal {int(failed[2])}"
+            self.run.cause("failed", f"nvprof: the application ended with {reason}")
+        elif _NO_PROFILE.search(said):
+            self.reason = text(said.partition(b": ")[2])
+            self.run.default("profiler", "nvprof")
+            self.run.open.discard("nvprof result")
+
+    def nothing(self, line: bytes) -> Answer:
+        if line.startswith(b"No kernels"):
+            self.reason = self.reason or "No kernels were profiled"
+        return True
+
+    def table(self, line: bytes) -> Answer:
+        return self._row
+
+    def _row(self, line: bytes) -> bool:
+        match = _ROW.match(line)
+        if match is None:
+            label = _LABEL.match(line)
+            if label:  # wrapped by hand: the row follows
+                self.section = _SECTIONS.get(label[1], "api")
+            return label is not None
+        label_, share, total, unit, calls, average, average_unit, least, least_unit, most, most_unit, raw = match.groups()
+        if label_ is not None:
+            self.section = _SECTIONS.get(label_, "api")
+        name = raw.decode("utf-8", "replace").rstrip("\r") if raw else ""
+        if self.run.cut and not whole_name(name):
+            return self.run.reject("the last line has no end: left out")
+        gpu = self.section == "gpu"
+        self.run.kernels.append(
+            (
+                "nvprof",
+                self.section,
+                name,
+                int(calls),
+                float(total + EXPONENT[unit]),
+                float(average + EXPONENT[average_unit]),
+                float(least + EXPONENT[least_unit]),
+                float(most + EXPONENT[most_unit]),
+                float(share + b"e-2"),
+                operator(name) if gpu else None,
+            )
+        )
+        return True
+
+    def host_samples(self, line: bytes) -> Answer:
+        """Tables without GPU times: samples of the host, metrics and events, sizes of unified memory."""
+        return lambda row: bool(row.strip()) and not row.startswith(b"==")
+
+    def finish(self) -> None:
+        if self.reason and not any(row[1] == "gpu" for row in self.run.kernels):
+            self.run.default("profile_reason", self.reason)
+
+
+def whole_name(name: str) -> bool:
+    """Whether a name at the cut end of a file is surely not the beginning of a longer one."""
+    return name in _WHOLE_CALLS or (name.endswith((")", "]")) and name.count("(") == name.count(")"))
+
+
+_SECTIONS = {b"GPU activities": "gpu"}
+# Calls that stand last in nvprof's table and with which no other call's name begins
+_WHOLE_CALLS = {
+    "cuDeviceGetUuid",
+    "cuDeviceGetCount",
+    "cuDeviceGetName",
+    "cuDeviceGetPCIBusId",
+    "cuDeviceTotalMem",
+    "cuDriverGetVersion",
+    "cuModuleGetLoadingMode",
+    "cudaDriverGetVersion",
+    "cudaGetDeviceCount",
+}

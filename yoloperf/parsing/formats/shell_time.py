@@ -1,0 +1,91 @@
+"""`time` of shells and systems, all but GNU's -v: bash, POSIX, zsh, csh, GNU's default line, BSD's and macOS's -l."""
+
+import re
+
+from yoloperf.parsing.draft import Account
+from yoloperf.parsing.formats.base import Answer, LineFormat
+from yoloperf.parsing.quantity import clock, number
+
+_BASH = re.compile(rb"(real|user|sys)[\t ]+(?:(\d+)m)?(\d+[.,]\d+)s?\s*$")
+_GNU = re.compile(rb"([\d.]+)user ([\d.]+)system ([\d:.]+)elapsed (\d+)%CPU \(\d+avgtext\+\d+avgdata (\d+)maxresident\)k")
+_ZSH = re.compile(rb"(.*?)\s*([\d.]+)s user ([\d.]+)s system (\d+)% cpu ([\d:.]+) total\s*$", re.DOTALL)
+_CSH = re.compile(rb"([\d.]+)u ([\d.]+)s ([\d:.]+) ([\d.]+)% ")
+_BSD = re.compile(rb"\s+([\d.]+) real\s+([\d.]+) user\s+([\d.]+) sys\s*$")
+_BSD_RSS = re.compile(rb"\s+(\d+)\s+maximum resident set size\s*$")
+_BSD_ROW = re.compile(rb"\s+\d+  (?:average|page|swaps|block|messages|signals|voluntary|involuntary|instructions|cycles|peak)")
+_NAMES = {b"real": "wall_s", b"user": "user_s", b"sys": "system_s"}
+
+
+class ShellTime(LineFormat):
+    name = "shell-time"
+    description = "time of bash, zsh, csh and POSIX, GNU time's default line, BSD and macOS time -l"
+    heads = (
+        (rb"(?:real|user|sys)[\t ]+(?:\d+m)?\d+[.,]\d", "bash"),
+        (rb"[\d.]+user [\d.]+system ", "gnu"),
+        (rb"[\d.]+u [\d.]+s [\d:.]+ [\d.]+% ", "csh"),
+        (rb".{0,300}?\d+\.\d+s user \d+\.\d+s system ", "zsh"),
+        (rb"\s+[\d.]+ real\s+[\d.]+ user\s", "bsd"),
+    )
+
+    parts: dict[str, float]
+
+    def bash(self, line: bytes) -> Answer:
+        match = _BASH.match(line)
+        if match is None:
+            return False
+        if match[1] == b"real" or not hasattr(self, "parts"):
+            self.parts = {}
+        value = int(match[2] or 0) * 60 + float(match[3].replace(b",", b"."))
+        self.parts[_NAMES[match[1]]] = value
+        if len(self.parts) == 3:
+            self._account(**self.parts)
+            del self.parts
+        return True
+
+    def gnu(self, line: bytes) -> Answer:
+        match = _GNU.match(line)
+        if match is None:
+            return False
+        self._account(clock(match[3]), number(match[1]), number(match[2]), float(match[4]), float(match[5]))
+        return True
+
+    def zsh(self, line: bytes) -> Answer:
+        match = _ZSH.match(line)
+        if match is None:
+            return False
+        self._account(clock(match[5]), number(match[2]), number(match[3]), float(match[4]))
+        return True
+
+    def csh(self, line: bytes) -> Answer:
+        match = _CSH.match(line)
+        if match is None:
+            return False
+        self._account(clock(match[3]), number(match[1]), number(match[2]), number(match[4]))
+        return True
+
+    def bsd(self, line: bytes) -> Answer:
+        match = _BSD.match(line)
+        if match is None:
+            return False
+        self._account(number(match[1]), number(match[2]), number(match[3]))
+        return self._bsd_row
+
+    def _bsd_row(self, line: bytes) -> bool:
+        match = _BSD_RSS.match(line)
+        if match and self.run.accounts:
+            self.run.accounts[-1].max_rss_kib = int(match[1]) / 1024  # macOS counts bytes
+        return match is not None or _BSD_ROW.match(line) is not None
+
+    def _account(
+        self,
+        wall_s: float | None,
+        user_s: float | None,
+        system_s: float | None,
+        cpu_percent: float | None = None,
+        max_rss_kib: float | None = None,
+    ) -> None:
+        """Take the times, unless GNU time's block is there: it is about the same command or one around it."""
+        if not self.run.accounts:
+            self.run.accounts.append(
+                Account(wall_s=wall_s, user_s=user_s, system_s=system_s, cpu_percent=cpu_percent, max_rss_kib=max_rss_kib)
+            )

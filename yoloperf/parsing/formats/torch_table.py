@@ -1,0 +1,128 @@
+"""Tables of torch.profiler and of the older autograd profiler, PyTorch 1.1 to today.
+
+CPU operators and GPU kernels are rows of one table: a kernel has device time but no time on the host. Only own
+("self") times are summed, since the totals of operators hold those of the operators that they call.
+"""
+
+import re
+
+from yoloperf.parsing.draft import Draft, KernelRow
+from yoloperf.parsing.formats.base import Answer, LineFormat
+from yoloperf.parsing.operators import operator
+from yoloperf.parsing.quantity import number, seconds, text
+
+_RULER = re.compile(rb"\s*-{5,}(?:\s+-{3,})+\s*$")
+_GAP = re.compile(rb"\s{2,}")
+_DEVICES = ("CUDA", "XPU", "MPS", "PrivateUse1", "HPU", "MTIA", "device")
+
+
+class TorchTable(LineFormat):
+    name = "torch-profiler-table"
+    description = "tables of torch.profiler, autograd profiler and torch.utils.bottleneck, PyTorch 1.1 to today"
+    heads = (
+        (rb"\s*Name\s{2,}(?:Self )?(?:CPU|CUDA)", "table"),
+        (rb"Self (?:CPU|CUDA|XPU) time total: |CUDA time total: ", "footer"),
+        (rb"\s*-{5,}(?:  -{3,}){3}", "footer"),
+        (rb"\s*autograd profiler output \((?:CPU|CUDA) mode\)", "mode"),
+        (rb"PyTorch \d[\w.+]* (?:\w+ )?compiled w/ CUDA", "environment"),
+    )
+
+    reads_cut_line = True  # refuses the rows themselves
+
+    def __init__(self, run: Draft) -> None:
+        super().__init__(run)
+        self.columns: list[str] = []
+        self.rows: list[dict[str, bytes]] = []
+        self.device = ""
+        self.cuda_mode = False
+        self.seen: set[KernelRow] = set()
+
+    def environment(self, line: bytes) -> Answer:
+        match = re.match(rb"PyTorch (\S+) .*?CUDA (\S+)", line)
+        if match:
+            self.run.default("torch", text(match[1]))
+            self.run.default("cuda", text(match[2]))
+        return True
+
+    def mode(self, line: bytes) -> Answer:
+        self._close()
+        self.cuda_mode = b"CUDA mode" in line
+        return True
+
+    def footer(self, line: bytes) -> Answer:
+        return True
+
+    def table(self, line: bytes) -> Answer:
+        self._close()
+        self.columns = [text(cell) for cell in _GAP.split(line.strip())]
+        self.device = next((name for name in _DEVICES if f"Self {name}" in self.columns or f"{name} total" in self.columns), "")
+        self.run.default("profiler", "torch")
+        return self._row
+
+    def _row(self, line: bytes) -> bool:
+        if self.run.cut:
+            return self.run.reject("the last line has no end: left out")
+        if _RULER.match(line):
+            return True
+        cells = _GAP.split(line.strip())
+        # The last column of old tables, Input Shapes, may be empty
+        if not len(self.columns) - 1 <= len(cells) <= len(self.columns) or not any(cell[-1:] == b"s" for cell in cells[1:]):
+            return False
+        row = dict(zip(self.columns, cells, strict=False))
+        if seconds(row.get("Self CPU", row.get("Self CPU total", b"0s"))) is None or self._calls(row) is None:
+            return False
+        self.rows.append(row)
+        return True
+
+    @staticmethod
+    def _calls(row: dict[str, bytes]) -> int | None:
+        calls = row.get("# of Calls", row.get("Number of Calls", b""))
+        return int(calls) if calls.isdigit() else None
+
+    def _close(self) -> None:
+        """Turn the table's rows into kernels, now that it is known which of them are annotations."""
+        rows, self.rows = self.rows, []
+        host = {row["Name"] for row in rows if self._host_time(row)}
+        kernels = [row for row in rows if self._is_kernel(row, host)]
+        if 2 * sum(map(self._device_time, kernels)) < sum(map(self._device_time, rows if self._has_own_times() else [])):
+            self.run.notes.append("GPU time by operator: the table lists few kernels")
+            kernels = []
+        for row in rows:
+            if not self.cuda_mode and self._host_time(row):
+                self._add("cpu", row, self._host_time(row), row.get("Self CPU %", row.get("Self CPU total %")))
+        for row in kernels or rows:
+            total, share = self._device_time(row), row.get(f"Self {self.device} %", row.get(f"{self.device} total %"))
+            if total and not row["Name"].startswith(b"ProfilerStep"):
+                self._add("gpu", row, total, share)
+
+    def _has_own_times(self) -> bool:
+        return f"Self {self.device}" in self.columns
+
+    @staticmethod
+    def _host_time(row: dict[str, bytes]) -> float:
+        return seconds(row.get("Self CPU", row.get("Self CPU total", b""))) or 0.0
+
+    def _device_time(self, row: dict[str, bytes]) -> float:
+        return seconds(row.get(f"Self {self.device}", row.get(f"{self.device} total", b""))) or 0.0 if self.device else 0.0
+
+    def _is_kernel(self, row: dict[str, bytes], host: set[bytes]) -> bool:
+        """A row with device time only. A user's annotation is drawn twice, as a host scope and as a device range of the same name."""
+        name = row["Name"]
+        return (
+            self._device_time(row) > 0
+            and not self._host_time(row)
+            and name not in host
+            and not name.startswith((b"ProfilerStep", b"aten::", b"Optimizer.", b"## "))
+        )
+
+    def _add(self, domain: str, row: dict[str, bytes], total: float, share: bytes | None) -> None:
+        calls, name = self._calls(row), text(row["Name"])
+        average = total / calls if calls else None
+        part = number(share.rstrip(b"%") + b"e-2") if share else None
+        kernel: KernelRow = ("torch", domain, name, calls, total, average, None, None, part, operator(name))
+        if kernel not in self.seen:  # scripts print the same profile several times, in another order
+            self.seen.add(kernel)
+            self.run.kernels.append(kernel)
+
+    def finish(self) -> None:
+        self._close()
