@@ -1,0 +1,108 @@
+"""One command on this machine, as a process group of its own that never outlives the one that watches it."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from yoloperf.core.process import SUPERVISED, die_with_parent
+
+POLL_S = 0.05
+# SIGINT first: the trainer leaves in order and GNU time, which ignores it, still writes its block
+_LADDER = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0))
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended. CPU times and memory are those of the command and of every child it waited for (wait4)."""
+
+    exit_code: int  # 128 + n after signal n
+    killed: bool  # by a signal: children that it had not waited for are missing from the figures
+    stopped: Literal["timeout", "stop"] | None  # why it was made to end
+    wall_s: float
+    user_s: float
+    system_s: float
+    max_rss_bytes: int
+
+
+def run(
+    argv: list[str],
+    console: Path,
+    lock: int,
+    timeout_s: float | None,
+    stop: Callable[[], int],
+    tick: Callable[[], None],
+) -> Ended:
+    """Run a command to its end, its output appended to `console`, and leave nothing of its process group alive.
+
+    lock: descriptor that the command inherits, so that an orphan keeps the run locked.
+    stop: how many times a person or a scheduler has asked to stop; asking again hurries the ladder of signals.
+    tick: called about twenty times a second.
+
+    Call it from a thread that lives as long as the command: its end is the command's end, too.
+    """
+    this = os.getpid()
+
+    def before_exec() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job would hand down "ignore"
+        die_with_parent(this)
+
+    started = time.monotonic()
+    with console.open("ab") as output:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", SUPERVISED: "1"},
+            start_new_session=True,
+            pass_fds=(lock,),
+            preexec_fn=before_exec,
+        )
+    stopped: Literal["timeout", "stop"] | None = None
+    try:
+        while not _ended(process.pid):
+            if stop():
+                stopped = "stop"
+            elif timeout_s is not None and time.monotonic() - started > timeout_s:
+                stopped = "timeout"
+            if stopped:
+                _descend(process.pid, stop)
+                break
+            tick()
+            time.sleep(POLL_S)
+    finally:
+        # the leader is not reaped yet, so its number cannot have passed to another group
+        os.killpg(process.pid, signal.SIGKILL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    code = process.returncode
+    return Ended(
+        exit_code=code if code >= 0 else 128 - code,
+        killed=code < 0,
+        stopped=stopped,
+        wall_s=round(time.monotonic() - started, 3),
+        user_s=usage.ru_utime,
+        system_s=usage.ru_stime,
+        max_rss_bytes=usage.ru_maxrss * 1024,
+    )
+
+
+def _ended(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _descend(group: int, stop: Callable[[], int]) -> None:
+    """Ask the group to end, more firmly each time; what is left after the last rung is for the caller to kill."""
+    for number, patience_s in _LADDER:
+        asked = stop()
+        os.killpg(group, number)
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline and stop() == asked:
+            if _ended(group):
+                return
+            time.sleep(POLL_S)

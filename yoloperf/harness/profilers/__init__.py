@@ -1,0 +1,55 @@
+"""Profilers behind one protocol. A new one is a class in a file of its own and a line in `_profilers`.
+
+A profiler's output stays as it is in the run folder (`profile.*`); reading it is the parser's job.
+"""
+
+from typing import Protocol
+
+from yoloperf.core.errors import UserError, choose
+from yoloperf.core.rundir import RunDir
+from yoloperf.harness.profilers.none import NoProfiler
+from yoloperf.harness.profilers.torch import TorchProfiler
+
+NAMES = ("auto", "torch", "none")
+
+
+class Profiler(Protocol):
+    """Makes a kernel summary of a run: as a wrapper of its command, through flags of the trainer, or both."""
+
+    @property
+    def name(self) -> str:
+        """What --profiler calls it."""
+
+    @property
+    def why_auto(self) -> str:
+        """Why `auto` takes it where it works."""
+
+    def unavailable(self) -> str | None:
+        """Why it cannot work here, or None."""
+
+    def wrap(self, argv: list[str], run: RunDir) -> list[str]:
+        """The command with the profiler around it, its output going into the run folder."""
+
+    def train_flags(self) -> list[str]:
+        """Flags that the trainer needs for it."""
+
+
+def _profilers(steps: int) -> list[Profiler]:
+    """Every profiler, the one that `auto` prefers first."""
+    return [TorchProfiler(steps), NoProfiler()]
+
+
+def make_profiler(name: str, steps: int) -> tuple[Profiler, str]:
+    """The profiler of that name and why it is taken. Raises UserError when it cannot work here."""
+    choose(name, NAMES, "profiler")
+    if steps < 1:
+        raise UserError(f"--profile-steps must be at least 1, not {steps}; --profiler none switches profiling off")
+    refused = ""
+    for profiler in _profilers(steps):
+        reason = profiler.unavailable()
+        if reason is None and name in ("auto", profiler.name):
+            return profiler, f"auto: {profiler.why_auto}{refused}" if name == "auto" else "asked for"
+        if name == profiler.name:
+            raise UserError(f"profiler {name} cannot work here: {reason}; choose --profiler auto or --profiler none")
+        refused += f"; not {profiler.name}: {reason}"
+    raise AssertionError("the bare command always works")

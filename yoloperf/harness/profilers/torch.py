@@ -1,0 +1,24 @@
+"""torch.profiler: the trainer itself profiles a bounded window of steps after the timed training."""
+
+import importlib.util
+from dataclasses import dataclass
+
+from yoloperf.core.rundir import RunDir
+
+
+@dataclass(frozen=True)
+class TorchProfiler:
+    """`steps` training steps are profiled; their summary is RunDir.profile."""
+
+    steps: int
+    name = "torch"
+    why_auto = "it works on every device and leaves the timed steps alone"
+
+    def unavailable(self) -> str | None:
+        return None if importlib.util.find_spec("torch") else "torch is not installed"
+
+    def wrap(self, argv: list[str], run: RunDir) -> list[str]:
+        return argv
+
+    def train_flags(self) -> list[str]:
+        return ["--profile-steps", str(self.steps)]

@@ -1,0 +1,102 @@
+"""Where the cells of a sweep stand: nothing but what their folders say."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from yoloperf.core.errors import UserError
+from yoloperf.core.rundir import RunDir
+from yoloperf.core.spec import TrialSpec, from_mapping
+from yoloperf.harness import lock
+from yoloperf.harness.outcome import DONE, judge, read_console
+from yoloperf.harness.sweepfile import Cell
+
+RESUMED = ("interrupted", "cancelled", "preempted", "timeout")  # states whose next attempt goes on from the last checkpoint
+
+
+@dataclass(frozen=True)
+class CellState:
+    """state: ok, oom (these two are done), running, failed, timeout, cancelled, preempted, interrupted, changed or missing."""
+
+    state: str
+    reason: str | None = None
+    epochs_done: int = 0
+    wall_s: float | None = None
+    settled: dict[str, Any] | None = None  # what run.json should say: its supervisor died between the end of the command and saying so
+
+    @property
+    def done(self) -> bool:
+        return self.state in DONE
+
+    @property
+    def why(self) -> str:
+        """Why the cell would run again, or why not."""
+        if self.done:
+            return "done" if self.state == "ok" else f"done, out of memory is a result: {self.reason}"
+        if self.state == "running":
+            return f"is running, {self.epochs_done} epochs done"
+        if self.state in RESUMED:
+            return f"{self.reason}; goes on from the checkpoint after epoch {self.epochs_done}" if self.epochs_done else f"{self.reason}"
+        return self.reason or ""
+
+
+def state_of(cell: Cell, run: RunDir, mine: bool = False) -> CellState:
+    """The state of a cell from its folder, which stays as it is. mine: the caller holds its lock, so nobody else runs it."""
+    content = run.read()
+    if content is None:
+        return CellState("missing", "has not run yet")
+    difference = changed(content, cell.spec)
+    if difference:
+        return CellState("changed", difference)
+    attempts = content.get("attempts") or [{}]
+    console = read_console(run.console, attempts[-1].get("console_offset", 0))
+    status, reason, settled = content["status"], content.get("reason"), None
+    if status == "running" and (mine or not lock.is_held(run.lock)):
+        if console.exit_code is None:
+            status, reason = "interrupted", f"interrupted in epoch {console.epochs_done + 1}"
+        else:
+            status, reason = judge(console, console.exit_code)
+            settled = finished(content, {"status": status, "reason": reason, "exit_code": console.exit_code})
+    return CellState(status, reason, console.epochs_done, content.get("wall_s"), settled)
+
+
+def finished(content: dict[str, Any], end: dict[str, Any]) -> dict[str, Any]:
+    """run.json after an attempt: `end` goes into its last attempt, its status, reason and exit code into the run.
+
+    wall_s of the run is the sum over its attempts, None when the end of one of them was not seen.
+    """
+    attempts = [*content["attempts"][:-1], {**content["attempts"][-1], **end}]
+    walls = [attempt.get("wall_s") for attempt in attempts]
+    wall_s = None if None in walls else round(sum(walls), 3)
+    return {**content, **{key: end[key] for key in ("status", "reason", "exit_code")}, "wall_s": wall_s, "attempts": attempts}
+
+
+def changed(content: dict[str, Any], spec: TrialSpec) -> str | None:
+    """The first key in which the recorded spec differs from the cell's, or None. A field that was not recorded has its default."""
+    try:
+        recorded = asdict(from_mapping(content["spec"]))
+    except UserError as error:
+        return f"its recorded spec is no longer valid: {error}"
+    for key, value in asdict(spec).items():
+        if recorded[key] != value:
+            return f"{key} was {recorded[key]!r} and is {value!r} now"
+    return None
+
+
+def place(cells: list[Cell], folder: Path) -> Iterator[tuple[Cell, RunDir]]:
+    """The folder of every cell: that of its spec under whatever name it ran, else the one named after the trial.
+
+    So a new axis, which lengthens the names of all trials, does not make finished cells run again.
+    """
+    known: dict[str, RunDir] = {}
+    for path in sorted(folder.glob("*/run.json")):
+        run = RunDir(path.parent)
+        content = run.read()
+        if content is not None and "spec_hash" in content:
+            known[content["spec_hash"]] = run
+    for cell in cells:
+        named = RunDir(folder / cell.trial)
+        content = named.read()
+        here = content is not None and changed(content, cell.spec) is None
+        yield cell, named if here else known.get(cell.spec.hash, named)

@@ -1,0 +1,135 @@
+"""One cell, from its lock to its last word in run.json. A sweep here and a task of a job array run cells the same way."""
+
+import itertools
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from yoloperf import __version__
+from yoloperf.core.environment import SOURCE_ROOT, collect
+from yoloperf.core.rundir import SUPERSEDED, RunDir
+from yoloperf.harness import lock
+from yoloperf.harness.launch import local
+from yoloperf.harness.outcome import judge, memory_kills, read_console
+from yoloperf.harness.profilers import Profiler, gnu_time
+from yoloperf.harness.state import RESUMED, finished, state_of
+from yoloperf.harness.sweepfile import Cell
+
+_ORPHAN_S = 10.0  # what a killed sweep's training process may take to die, GPU context included
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the runs of a sweep have in common."""
+
+    sweep: str
+    platform: str
+    profiler: Profiler
+    trainer: Sequence[str]
+    timeout_s: float | None = None
+
+
+def default_trainer() -> list[str]:
+    """The command that trains: train.py beside the package, or the module where the package was installed without it."""
+    script = SOURCE_ROOT / "train.py"
+    return [sys.executable, str(script)] if script.exists() else [sys.executable, "-m", "yoloperf.yolo.train"]
+
+
+def command(cell: Cell, run: RunDir, context: Context, resume: bool) -> list[str]:
+    """The whole command line of a run, its wrappers included."""
+    argv = [*context.trainer, *cell.spec.argv(), "--save-dir", str(run.path), *context.profiler.train_flags()]
+    return gnu_time.wrap(context.profiler.wrap(argv + ["--resume"] * resume, run))
+
+
+def run_cell(
+    cell: Cell,
+    run: RunDir,
+    context: Context,
+    stop: Callable[[], int] = lambda: 0,
+    tick: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Run a cell that is not done, or go on with it, and return what run.json says then. `stop` and `tick`: see local.run.
+
+    Raises Busy when another process runs the cell.
+    """
+    with lock.held(run.lock, f"cell {cell.trial}", wait_s=_ORPHAN_S) as descriptor:
+        state = state_of(cell, run, mine=True)
+        if state.settled:
+            run.write(state.settled)
+        if state.done:
+            return run.read() or {}
+        resume = state.state in RESUMED
+        if not resume:
+            _set_aside(run)
+        offset = run.console.stat().st_size if run.console.exists() else 0
+        content = _begun(cell, run, context, resume, offset)
+        run.write(content)
+        kills = memory_kills()
+        ended = local.run(content["argv"], run.console, descriptor, context.timeout_s, stop, tick)
+        console = read_console(run.console, offset)
+        status, reason = judge(console, ended.exit_code, ended, memory_kills() - kills)
+        content = finished(content, {"status": status, "reason": reason, **_accounts(ended, console.exit_code is not None)})
+        run.write(content)
+        return content
+
+
+def _set_aside(run: RunDir) -> None:
+    """Empty the folder for a new run: what an edited sweep or a failed attempt left goes to `superseded/<trial>-<its hash>`.
+
+    run.json goes last: a kill in between is no different from a kill before.
+    """
+    left = sorted((path for path in run.path.iterdir() if path != run.lock), key=lambda path: path == run.run_json)
+    if not left:
+        return
+    before = run.read() or {}
+    if before.get("status") == "failed":  # its log tells why; its checkpoints, half a gigabyte for YOLOv3, tell nothing
+        shutil.rmtree(run.last_weights.parent, ignore_errors=True)
+    name = f"{run.path.name}-{before.get('spec_hash', 'unknown')}"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    target = next(path for path in (run.path.parent / SUPERSEDED / each for each in names) if not path.exists())
+    target.mkdir(parents=True)
+    for path in left:
+        path.rename(target / path.name)
+
+
+def _begun(cell: Cell, run: RunDir, context: Context, resume: bool, offset: int) -> dict[str, Any]:
+    now = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+    before = run.read() or {}
+    attempts = [{"status": "interrupted", **attempt} for attempt in before.get("attempts", [])]
+    return {
+        "spec": asdict(cell.spec),
+        "spec_hash": cell.spec.hash,
+        "platform": context.platform,
+        "sweep": context.sweep,
+        "trial": cell.trial,
+        "argv": command(cell, run, context, resume),
+        "status": "running",
+        "reason": None,
+        "exit_code": None,
+        "started_at": before.get("started_at", now),
+        "wall_s": None,
+        "timeout_s": context.timeout_s,
+        "profiler": context.profiler.name,
+        "version": __version__,
+        "environment": collect(),
+        "attempts": [*attempts, {"started_at": now, "resumed": resume, "console_offset": offset}],
+    }
+
+
+def _accounts(ended: local.Ended, has_block: bool) -> dict[str, Any]:
+    """How the attempt ended and what it used. `accounting` says where the CPU times and the memory are to be read.
+
+    A killed GNU time had not waited for the command, so the kernel's figures leave that out: None.
+    """
+    seen = not (ended.killed and gnu_time.find())
+    return {
+        "exit_code": ended.exit_code,
+        "wall_s": ended.wall_s,
+        "accounting": "GNU time" if has_block else "wait4" if seen else None,
+        "user_s": ended.user_s if seen else None,
+        "system_s": ended.system_s if seen else None,
+        "max_rss_bytes": ended.max_rss_bytes if seen else None,
+    }
