@@ -1,5 +1,6 @@
 """The machine that a run takes place on, as far as it can be seen without the trainer: what is unknown is None."""
 
+import itertools
 import os
 import platform
 import socket
@@ -102,7 +103,9 @@ def _gpu(visible: str | None) -> dict[str, Any]:
         return absent
     finally:
         pynvml.nvmlShutdown()
-    words = None if visible is None else [word.strip() for word in visible.split(",") if word.strip()]
+    words = None
+    if visible is not None:  # CUDA stops reading at the first entry that is no device, such as -1
+        words = list(itertools.takewhile(lambda word: word not in ("", "-1"), map(str.strip, visible.split(","))))
     chosen = devices if words is None else [device for device, uuid in zip(devices, uuids, strict=True) if _means(words, uuid)]
     if words is not None and all(word.isdigit() for word in words):
         chosen = devices if len(set(devices)) == 1 and words else []

@@ -47,7 +47,7 @@ class Progress:
         self._todo = list(todo)
         self._bar = None
         if sys.stdout.isatty():
-            layout = "|{bar:20}| {desc}"
+            layout = "|{bar:12}| {desc}"
             self._bar = tqdm(total=self._total, initial=self._done, bar_format=layout, file=sys.stdout, leave=False, dynamic_ncols=True)
 
     def started(self, cell: Cell, run: RunDir) -> None:
@@ -66,7 +66,7 @@ class Progress:
         for event in self._events.read():
             self._epoch = event.get({"run_start": "start_epoch", "epoch": "epoch"}.get(event["key"], ""), self._epoch)
         epochs = self._cell.spec.epochs
-        running = f"{self._cell.trial} epoch {min(self._epoch + 1, epochs)}/{epochs}"
+        running = f"epoch {min(self._epoch + 1, epochs)}/{epochs} of {self._cell.trial}"
         self._bar.set_description_str(f"{self._counts()}, 1 running{self._eta(now - self._began)} | {running}")
 
     def finished(self, cell: Cell, content: dict[str, Any]) -> None:
@@ -79,6 +79,7 @@ class Progress:
         if content["status"] == "ok" and wall_s:
             self._walls.append((cell, wall_s))
         if self._bar is not None:
+            self._bar.set_description_str(self._counts(), refresh=False)
             self._bar.update(done)
         said = [content["status"].ljust(9), cell.trial, *([show_seconds(wall_s)] if wall_s is not None else []), content["reason"] or ""]
         self._say("  ".join(said).rstrip() + f"  ({self._counts()}{self._eta()})")

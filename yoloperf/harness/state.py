@@ -31,14 +31,14 @@ class CellState:
 
     @property
     def why(self) -> str:
-        """Why the cell would run again, or why not."""
+        """Whether the cell runs in the next sweep, and why."""
         if self.done:
-            return "done" if self.state == "ok" else f"done, out of memory is a result: {self.reason}"
+            return "is done" if self.state == "ok" else f"is done, out of memory being a result: {self.reason}"
         if self.state == "running":
             return f"is running, {self.epochs_done} epochs done"
-        if self.state in RESUMED:
-            return f"{self.reason}; goes on from the checkpoint after epoch {self.epochs_done}" if self.epochs_done else f"{self.reason}"
-        return self.reason or ""
+        if self.state in RESUMED and self.epochs_done:
+            return f"will go on after epoch {self.epochs_done}: {self.reason}"
+        return f"will run: {self.reason}"
 
 
 def state_of(cell: Cell, run: RunDir, mine: bool = False) -> CellState:
@@ -54,7 +54,11 @@ def state_of(cell: Cell, run: RunDir, mine: bool = False) -> CellState:
     status, reason, settled = content["status"], content.get("reason"), None
     if status == "running" and (mine or not lock.is_held(run.lock)):
         if console.exit_code is None:
-            status, reason = "interrupted", f"interrupted in epoch {console.epochs_done + 1}"
+            ended = console.epochs_done >= cell.spec.epochs
+            status, reason = (
+                "interrupted",
+                "interrupted after the last epoch" if ended else f"interrupted in epoch {console.epochs_done + 1}",
+            )
         else:
             status, reason = judge(console, console.exit_code)
             settled = finished(content, {"status": status, "reason": reason, "exit_code": console.exit_code})

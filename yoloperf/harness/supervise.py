@@ -81,12 +81,12 @@ def _set_aside(run: RunDir) -> None:
 
     run.json goes last: a kill in between is no different from a kill before.
     """
-    left = sorted((path for path in run.path.iterdir() if path != run.lock), key=lambda path: path == run.run_json)
-    if not left:
-        return
     before = run.read() or {}
     if before.get("status") == "failed":  # its log tells why; its checkpoints, half a gigabyte for YOLOv3, tell nothing
         shutil.rmtree(run.last_weights.parent, ignore_errors=True)
+    left = sorted((path for path in run.path.iterdir() if path != run.lock), key=lambda path: path == run.run_json)
+    if not left:
+        return
     name = f"{run.path.name}-{before.get('spec_hash', 'unknown')}"
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     target = next(path for path in (run.path.parent / SUPERSEDED / each for each in names) if not path.exists())

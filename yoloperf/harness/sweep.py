@@ -70,7 +70,9 @@ def run_sweep(places: list[Place], context: Context, stop: StopRequests, progres
     failures: list[tuple[Any, str]] = []
     ran = 0
     for item in places:
-        if item.state.done and not item.state.settled:
+        if item.state.done:
+            if item.state.settled:
+                item.run.write(item.state.settled)
             continue
         if stop():
             break

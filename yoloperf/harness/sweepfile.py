@@ -13,7 +13,7 @@ import yaml
 from yoloperf.core.errors import UserError, choose
 from yoloperf.core.spec import TrialSpec, field_names, from_mapping
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9.+-]+")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
 _NUMBERS = ("batch_size", "epochs", "lr_scale", "seed")  # in every trial name
 _PATHS = ("data", "weights", "cfg")  # told by the model and the data set in every trial name, as long as those differ where these do
 _KEYS = ("name", "fixed", "axes", "include", "exclude", "repeats", "timeout_s")
@@ -84,7 +84,7 @@ def from_content(content: Any, where: str, default_name: str) -> SweepSpec:
         choose(str(key), _KEYS, f"key in {where}")
     name = content.get("name", default_name)
     if not isinstance(name, str) or slug(name) != name:
-        raise UserError(f"name in {where} becomes a folder: use letters, digits, dot, plus and dash, not {name!r}")
+        raise UserError(f"name in {where} becomes a folder: use letters, digits and _ . + -, not {name!r}")
     fixed = _fields(content.get("fixed"), f"fixed of {where}")
     axes = _fields(content.get("axes"), f"axes of {where}")
     for key, values in axes.items():

@@ -44,7 +44,7 @@ def _place_flags(parser: argparse.ArgumentParser) -> None:
 def _target(file: Path, args: argparse.Namespace) -> _Target:
     platform = args.platform if args.platform is not None else slug(socket.gethostname())
     if slug(platform) != platform:
-        raise UserError(f"platform {platform!r} becomes a folder: use letters, digits, dot, plus and dash, such as {slug(platform)}")
+        raise UserError(f"platform {platform!r} becomes a folder: use letters, digits and _ . + -, such as {slug(platform)}")
     sweep = load_sweep(file)
     return _Target(sweep, platform, args.logs / platform / sweep.name)
 
@@ -144,7 +144,7 @@ def _explain(args: argparse.Namespace) -> Result:
         choose(args.trial, [item.cell.trial for item in places], f"trial of {target.sweep.name}")
         places = [item for item in places if item.cell.trial == args.trial]
     for item in places:
-        print(f"{item.cell.trial}: {'will not run again' if item.state.done else 'will run'}: {item.state.why}")
+        print(f"{item.cell.trial}: {item.state.why}")
     return 0, _result(target, places)
 
 

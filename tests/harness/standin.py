@@ -1,0 +1,66 @@
+"""A trainer that trains nothing and otherwise behaves like train.py: flags, events, checkpoints, exit codes.
+
+--hyp tells it what to do: ok, slow, oom, fail, crash (in epoch 2, once), silent (no run_end), hang, or stubborn (hangs with
+a child, and neither heeds a signal). Every epoch leaves a line "epoch pid" in work.txt; `exclusive` would show two at once.
+"""
+
+import argparse
+import fcntl
+import os
+import signal
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from yoloperf.core import spec as specs
+from yoloperf.core.events import emit
+from yoloperf.core.process import SUPERVISED, die_with_parent
+from yoloperf.core.rundir import RunDir, write_atomic
+
+if os.environ.get(SUPERVISED) == "1":
+    die_with_parent()
+
+parser = argparse.ArgumentParser()
+specs.add_flags(parser)
+parser.add_argument("--save-dir", type=Path)
+parser.add_argument("--resume", action="store_true")
+parser.add_argument("--profile-steps", type=int, default=0)
+args = parser.parse_args()
+spec = specs.from_args(args)
+run = RunDir(args.save_dir)
+work = run.path / "work.txt"
+
+exclusive = (run.path / "exclusive").open("w")
+fcntl.flock(exclusive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+done = int(run.last_weights.read_text()) if args.resume and run.last_weights.exists() else 0
+emit("run_start", spec=asdict(spec), engine="standin", start_epoch=done)
+print(f"training {spec.model}", file=sys.stderr)
+if spec.hyp == "fail":
+    print("standin: no such data set", file=sys.stderr)
+    raise SystemExit(2)
+if spec.hyp == "silent":
+    raise SystemExit(0)
+for epoch in range(done + 1, spec.epochs + 1):
+    with work.open("a") as stream:
+        stream.write(f"{epoch} {os.getpid()}\n")
+    if spec.hyp == "stubborn":
+        if os.fork() == 0:
+            with work.open("a") as stream:
+                stream.write(f"{epoch} {os.getpid()}\n")
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if spec.hyp in ("hang", "stubborn"):
+        time.sleep(600)
+    if spec.hyp == "crash" and epoch == 2 and not (run.path.parent / "superseded").exists():
+        raise RuntimeError("the device fell off the bus")
+    if spec.hyp == "oom":
+        emit("run_end", status="oom", reason=f"batch size {spec.batch_size} does not fit", epochs_done=epoch - 1)
+        raise SystemExit(1)
+    time.sleep(0.2 if spec.hyp == "slow" else 0.03)
+    write_atomic(run.last_weights, str(epoch))
+    emit("epoch", epoch=epoch, map50=0.5)
+emit("run_end", status="ok", reason=None, epochs_done=spec.epochs)
+if args.profile_steps:
+    write_atomic(run.profile, '{"profiler": "torch", "domain": "cpu", "steps": 1, "kernels": [], "reason": "a stand-in"}')
