@@ -17,6 +17,7 @@ VERBS = {
     "status": "yoloperf.harness.verbs",
     "explain": "yoloperf.harness.verbs",
     "parse": "yoloperf.parsing.verbs",
+    "check-table": "yoloperf.parsing.verbs",
     "table": "yoloperf.report.verbs",
     "plot": "yoloperf.report.verbs",
     "evaluate": "yoloperf.yolo.verbs",

@@ -4,23 +4,27 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from yoloperf.core.errors import UserError
 
 SUPERSEDED = "superseded"  # runs whose spec was changed since are moved below a folder of this name
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Replace `path` as a whole: temporary file beside it, fsync, rename. Raises UserError on a full or read-only disk."""
-    data = content.encode() if isinstance(content, str) else content
+@contextmanager
+def atomic_stream(path: Path) -> Iterator[IO[bytes]]:
+    """A stream whose content replaces `path` as a whole when the block ends well: temporary file beside it, fsync, rename.
+
+    Raises UserError on a full or read-only disk.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             os.chmod(temporary, 0o644)
@@ -30,6 +34,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             raise
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; choose another folder or make room") from error
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Replace `path` as a whole. Raises UserError on a full or read-only disk."""
+    with atomic_stream(path) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
 
 
 class RunDir:

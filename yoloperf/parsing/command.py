@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from functools import lru_cache
 
 from yoloperf.parsing.draft import Draft
 
@@ -15,23 +15,32 @@ _NO_MODEL = {"best", "last", "best_", "last_", ""}  # checkpoints of an earlier 
 
 
 def stem(path: str) -> str:
-    return PurePosixPath(path.replace("\\", "/")).stem
+    name = path.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return name.rpartition(".")[0] or name
 
 
 def dataset(path: str) -> str:
     """Name of a data set from the path of its YAML file."""
-    found = PurePosixPath(path.replace("\\", "/"))
-    return found.parent.name if found.stem in _NO_DATASET and found.parent.name else found.stem
+    folder = path.replace("\\", "/").rpartition("/")[0].rpartition("/")[2]
+    name = stem(path)
+    return folder if name in _NO_DATASET and folder not in ("", ".", "..") else name
 
 
-def take_command(run: Draft, command: str) -> None:
-    """Read the flags of a training command. Only batch size and epochs can contradict what the trainer prints."""
+@lru_cache(maxsize=256)  # a log says its command twice or more
+def _flags(command: str) -> dict[str, str]:
+    """Flags of a training command by their shortest names; none for another command."""
     if not _TRAINER.search(command):
-        return
+        return {}
     flags = {_NAMES.get(name, name): value for name, value in _FLAG.findall(command)}
     if not flags:
         flags = {_NAMES.get(name, name): value for name, value in _ULTRALYTICS.findall(command)}
         flags["weights"] = flags.pop("model", "")
+    return flags
+
+
+def take_command(run: Draft, command: str) -> None:
+    """Read the flags of a training command. Only batch size and epochs can contradict what the trainer prints."""
+    flags = _flags(command)
     for column, flag in (("batch_size", "batch"), ("epochs", "epochs")):
         if (value := whole(flags.get(flag))) is not None and value > 0:
             run.set(column, value)

@@ -209,10 +209,14 @@ class Draft:
 
     def _biggest_kernel(self) -> dict[str, Any]:
         """The row with the largest total: of the GPU where it was traced, else of the CPU's operators."""
+        biggest: dict[str, KernelRow] = {}
+        for row in self.kernels:
+            total = row[4]
+            if total is not None and (row[1] not in biggest or total > (biggest[row[1]][4] or 0.0)):
+                biggest[row[1]] = row
         for domain in ("gpu", "cpu"):
-            rows = [row for row in self.kernels if row[1] == domain and row[4] is not None]
-            if rows:
-                profiler, _, name, _, _, average, _, _, share, _ = max(rows, key=lambda row: row[4] or 0.0)
+            if domain in biggest:
+                profiler, _, name, _, _, average, _, _, share, _ = biggest[domain]
                 found: dict[str, Any] = {"profiler": profiler, "biggest_kernel_domain": domain, "biggest_kernel_name": name}
                 found |= {"biggest_kernel_avg_s": average, "biggest_kernel_share": share}
                 return {key: value for key, value in found.items() if value is not None}

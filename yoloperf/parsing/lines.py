@@ -20,27 +20,41 @@ MAX_LINE_BYTES = 1 << 20  # a longer line without redraws is no log
 _ANSI = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 # ClearML's console capture puts this before the first line of a message; "error" only means stderr
 _CAPTURE = re.compile(rb"\d{13} \S+ (?:info|error|warning) ")
+# Bytes of progress bars, the most frequent first: looking for one that is not among them rules a mark out at memory speed
+_RARITY = b" 0123456789.:/|%[]<,?itsGaelmnorcdhgPRAICTbjx"
 _PROBED_REDRAWS = 3  # the first redraws that tell whether a line holds one bar only
 
 
+class _Dispatch:
+    """Which format takes a line: one regular expression over the beginnings of all of them, whose last group says whose it is."""
+
+    def __init__(self) -> None:
+        self.heads: list[re.Pattern[bytes]] = []
+        self.owners: list[tuple[int, str]] = []  # (number of the format, method) of each head
+        self.anywhere: list[tuple[bytes, bytes, int, str]] = []  # (a byte of the mark that is rare, mark, format, method)
+        for index, kind in enumerate(line_formats()):
+            for method, *heads in kind.heads:
+                self.heads += [re.compile(head) for head in heads]
+                self.owners += [(index, method)] * len(heads)
+            for mark, method in kind.anywhere:
+                rare = max(mark, key=lambda byte: _RARITY.find(byte) % 256)
+                self.anywhere.append((bytes([rare]), mark, index, method))
+        # The group stands last, so that a branch begins with what the engine can rule out at once
+        self.match = re.compile(b"|".join(head.pattern + b"()" for head in self.heads)).match
+
+
 @cache
-def _dispatcher() -> tuple[re.Pattern[bytes], list[tuple[int, str]], list[tuple[bytes, int, str]]]:
-    """One regular expression over the beginnings of all formats; its last group's number says whose it is."""
-    heads, owners, anywhere = [], [], []
-    for index, kind in enumerate(line_formats()):
-        for head, method in kind.heads:
-            heads.append(b"(" + head + b")")
-            owners.append((index, method))
-        anywhere += [(mark, index, method) for mark, method in kind.anywhere]
-    return re.compile(b"|".join(heads)), owners, anywhere
+def _dispatch() -> _Dispatch:
+    return _Dispatch()
 
 
 class LogReader:
     """Reads one text log. `new_draft` makes the drafts of its runs; `unknown` gets the lines that nobody knows, where wanted."""
 
     def __init__(self, new_draft: Callable[[], Draft], unknown: Callable[[int, bytes], None] | None = None) -> None:
-        head, self.owners, self.anywhere = _dispatcher()
-        self.match_head = head.match
+        self.dispatch = _dispatch()
+        self.match_head = self.dispatch.match
+        self.anywhere = self.dispatch.anywhere
         self.new_draft = new_draft
         self.unknown = unknown
         self.finished: list[Draft] = []
@@ -53,6 +67,7 @@ class LogReader:
         for name, value in pending.items():
             self.run.set(name, value)
         self.readers: dict[int, LineFormat] = {}
+        self.counted: set[int] = set()  # formats that have read a line
         self.block: Block | None = None
 
     def end_run(self) -> None:
@@ -108,24 +123,25 @@ class LogReader:
 
     def feed(self, text: bytes) -> None:
         """Lines, each with its end."""
-        marks = [item for item in self.anywhere if item[0] in text]
         number = self.number
         lines = text.split(b"\n")
         lines.pop()
         for line in lines:
             number += 1
-            self.number = self.run.line = number
-            if self.block is not None and b"\r" not in line and not marks:
+            self.run.line = number
+            if self.block is not None and b"\r" not in line:
                 if self.block(line):
                     continue
                 self.block = None
             if line:
+                self.number = number
                 self._line(line)
+        self.number = number
 
     def _line(self, line: bytes) -> None:
         known = False
-        for mark, index, method in self.anywhere:
-            if mark in line:
+        for rare, mark, index, method in self.anywhere:
+            if rare in line and mark in line:
                 known |= self._answer(line, index, method)
         if line.endswith(b"\r"):
             line = line.rstrip(b"\r")
@@ -140,20 +156,29 @@ class LogReader:
 
     def _redrawn(self, line: bytes) -> bool:
         """A line that was drawn over: the last drawing of each bar in it counts."""
-        first = [self._kind(part) for part in line.split(b"\r", _PROBED_REDRAWS)[:_PROBED_REDRAWS]]
         end = len(line)
         while end > 0:  # the last drawing that can be read: the very last one may be cut
             start = line.rfind(b"\r", 0, end) + 1
-            part = line[start:end]
+            part = _clean(line[start:end])
             end = start - 1
-            kind = self._kind(part)
-            if kind is None and not _clean(part).strip():
+            content = part.lstrip()
+            if not content:
                 continue
-            if any(other not in (None, kind) for other in first):
+            match = self.match_head(content)
+            kind = match.lastindex if match else None
+            if self._first_kind(line) not in (None, kind):
                 return self._all_redraws(line)
-            if kind is None or self._plain(part):
-                return kind is not None
+            if match is None or self._matched(part, content, match):
+                return match is not None
         return False
+
+    def _first_kind(self, line: bytes) -> int | None:
+        """Kind of the first known drawing; a bar's description often follows an empty bar."""
+        for part in line.split(b"\r", _PROBED_REDRAWS)[:_PROBED_REDRAWS]:
+            kind = self._kind(part)
+            if kind is not None:
+                return kind
+        return None
 
     def _all_redraws(self, line: bytes) -> bool:
         """Several bars, or messages among them, in one line: read the last drawing of each stretch of a kind."""
@@ -167,7 +192,7 @@ class LogReader:
         return (self._plain(held) or known) if held_kind is not None else known
 
     def _kind(self, part: bytes) -> int | None:
-        match = self.match_head(_clean(part))
+        match = self.match_head(_clean(part).lstrip())
         return match.lastindex if match else None
 
     def _plain(self, line: bytes) -> bool:
@@ -178,28 +203,42 @@ class LogReader:
             if self.block(line):
                 return True
             self.block = None
-        match = self.match_head(line)
-        if match is None:
-            return False
+        content = line.lstrip()
+        match = self.match_head(content)
+        return match is not None and self._matched(line, content, match)
+
+    def _matched(self, line: bytes, content: bytes, match: re.Match[bytes]) -> bool:
+        """Give the line to the format whose head matched its content (the line without leading blanks)."""
         assert match.lastindex is not None
-        return self._answer(line, *self.owners[match.lastindex - 1])
+        heads, owners = self.dispatch.heads, self.dispatch.owners
+        first = match.lastindex - 1
+        if self._answer(line, *owners[first]):
+            return True
+        # It looked like that format's and is not: ask the others that begin so
+        return any(heads[later].match(content) and self._answer(line, *owners[later]) for later in range(first + 1, len(heads)))
 
     def _answer(self, line: bytes, index: int, method: str) -> bool:
-        if self.run.ended and not self.run.whole_folder and method in line_formats()[index].beginnings:
+        """Ask a format about a line. A line that begins another run is asked again in that run."""
+        run = self.run
+        if run.ended and not run.whole_folder and method in line_formats()[index].beginnings:
             self._next_run()
-        reader = self._reader(index)
-        if self.run.cut and not reader.reads_cut_line:
-            return self.run.reject("the last line has no end: left out")
+            run = self.run
+        reader = self.readers.get(index) or self._reader(index)
+        if run.cut and not reader.reads_cut_line:
+            return run.reject("the last line has no end: left out")
+        rejected = run.rejected_lines
         answer: Answer = getattr(reader, method)(line)
         if answer is Signal.NEXT_RUN:
             self._next_run()
-            reader = self._reader(index)
-            answer = getattr(reader, method)(line)
-            assert answer is not Signal.NEXT_RUN
+            return self._answer(line, index, method)
         if answer is False:
             return False
-        self.run.formats[reader.name] = None
-        if callable(answer):
+        if run.rejected_lines > rejected:  # claims the format, and is none of it
+            return True
+        if index not in self.counted:
+            self.counted.add(index)
+            run.formats[reader.name] = None
+        if answer is not True:
             self.block, self.block_owner = answer, reader
         return True
 
@@ -210,9 +249,7 @@ class LogReader:
         self.run.cut = ended.cut
 
     def _reader(self, index: int) -> LineFormat:
-        reader = self.readers.get(index)
-        if reader is None:
-            reader = self.readers[index] = line_formats()[index](self.run)
+        self.readers[index] = reader = line_formats()[index](self.run)
         return reader
 
 

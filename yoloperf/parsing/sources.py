@@ -13,7 +13,7 @@ from yoloperf.core.rundir import SUPERSEDED, RunDir
 # Beginnings of files that lie beside logs and are none: pictures, documents, archives and weights, our own tables
 _NO_LOG = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF", b"PK\x03\x04", b"<svg", b"<!DOCTYPE", b"<html", b"<?xml")
 _TABLES = (",".join(columns(RunRecord)).encode()[:40], b"run_id,", b"platform,device,device_memory_mib,model,")
-_DOCUMENTS = (".md", ".rst", ".py", ".sh", ".yaml", ".yml", ".ipynb", ".toml", ".cfg")
+_DOCUMENTS = (".md", ".rst", ".py", ".sh", ".yaml", ".yml", ".ipynb", ".toml", ".cfg", ".tsv")
 
 Source = RunDir | Path
 

@@ -1,12 +1,18 @@
-"""The verbs of this room: parse."""
+"""The verbs of this room: parse and check-table."""
 
 import argparse
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from yoloperf.core.record import EpochRecord, KernelRecord, RunRecord, to_csv
-from yoloperf.core.rundir import write_atomic
+from yoloperf.core.errors import UserError
+from yoloperf.core.units import show_seconds
 from yoloperf.core.verb import Result, Verb
+from yoloperf.parsing import check_table as tables
+from yoloperf.parsing.draft import Rejected
 from yoloperf.parsing.formats import file_formats, line_formats
+from yoloperf.parsing.output import Totals, write_records
 from yoloperf.parsing.parse import parse_paths
 
 _LISTED = 20
@@ -15,30 +21,87 @@ _LISTED = 20
 def _configure_parse(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="run folder, log, or a folder that holds them")
     parser.add_argument("-o", "--out", type=Path, default=Path("runs.csv"), help="runs.csv; epochs.csv and kernels.csv lie beside it")
+    parser.add_argument("--kernel", metavar="NAME", help="also show every run's average time of the kernel of this name")
+    parser.add_argument("--operators", action="store_true", help="also show the share of GPU time by operator, a column a GPU")
     parser.add_argument("--formats", action="store_true", help="list the formats that are read, and stop")
     parser.add_argument("--rejected", action="store_true", help=f"list everything that was not read, not only the first {_LISTED}")
+    parser.add_argument("--unknown", action="store_true", help="list the lines of logs that no format knows")
+    parser.add_argument("-j", "--jobs", type=int, metavar="N", help="files read at a time (default: one a core)")
+
+
+def formats() -> dict[str, str]:
+    """Name -> description of every format that is read."""
+    found = {"run-folder": "a folder with run.json, console.log, profile.json and device.csv, as `yoloperf sweep` writes it"}
+    found |= {kind.name: kind.description for kind in line_formats()}
+    found |= {kind.name: kind.description for kind in file_formats()}
+    return dict(sorted(found.items()))
 
 
 def _parse(args: argparse.Namespace) -> Result:
-    if args.formats or not args.paths:
-        formats = {"run-folder": "a folder with run.json, console.log, profile.*"}
-        formats |= {kind.name: kind.description for kind in line_formats()}
-        formats |= {kind.name: kind.description for kind in file_formats()}
-        for name, description in sorted(formats.items()):
+    if args.formats:
+        for name, description in formats().items():
             print(f"{name:22} {description}")
-        return 0, {"formats": formats}
-    result = parse_paths(args.paths)
-    write_atomic(args.out, to_csv(RunRecord, result.runs))
-    write_atomic(args.out.with_name("epochs.csv"), to_csv(EpochRecord, result.epochs))
-    write_atomic(args.out.with_name("kernels.csv"), to_csv(KernelRecord, result.kernels))
-    print(f"{len(result.runs)} runs, {len(result.epochs)} epochs, {len(result.kernels)} kernels -> {args.out}")
-    shown = result.rejected if args.rejected else result.rejected[:_LISTED]
+        return 0, {"formats": formats()}
+    if not args.paths:
+        raise UserError("nothing to parse: give run folders, logs or folders that hold them; --formats lists what is read")
+    if args.jobs is not None and args.jobs < 1:
+        raise UserError(f"--jobs must be at least 1, not {args.jobs}")
+    totals = write_records(args.paths, args.out, args.jobs, args.kernel, args.unknown)
+    print(f"{totals.runs} runs, {totals.epochs} epochs, {totals.kernels} kernels -> {args.out}")
+    for run_id, reason in totals.no_profile:
+        print(f"no kernels: {run_id}: {reason}")
+    for run_id, average in totals.named_kernel.items():
+        print(f"{run_id}: {'no such kernel' if average is None else show_seconds(average)}")
+    for path, number, line in totals.unknown:
+        print(f"unknown: {path} line {number}: {line}")
+    if args.operators:
+        _print_operators(totals)
+    for path, original in totals.duplicates:
+        print(f"left out: {path} is the same as {original}")
+    _print_rejected(totals.rejected, args.rejected)
+    return int(bool(totals.rejected)), _result(totals, args)
+
+
+def _result(totals: Totals, args: argparse.Namespace) -> dict[str, Any]:
+    result: dict[str, Any] = {name: getattr(totals, name) for name in ("runs", "epochs", "kernels")}
+    result |= {"out": str(args.out), "rejected": len(totals.rejected), "duplicates": len(totals.duplicates), "aside": totals.aside}
+    result["rejections"] = [{"path": item.path, "line": item.line, "reason": item.reason} for item in totals.rejected[:_LISTED]]
+    if args.rejected:
+        result["rejections"] = [{"path": item.path, "line": item.line, "reason": item.reason} for item in totals.rejected]
+    if args.kernel:
+        result["kernel_avg_s"] = totals.named_kernel
+    if args.operators:
+        result["operators"] = _shares(totals)
+    if args.unknown:
+        result["unknown"] = [{"path": path, "line": number, "text": line} for path, number, line in totals.unknown]
+    return result
+
+
+def _print_rejected(rejected: list[Rejected], everything: bool) -> None:
+    shown = rejected if everything else rejected[:_LISTED]
     for item in shown:
         print(f"not read: {item.path}{'' if item.line is None else f' line {item.line}'}: {item.reason}")
-    if len(shown) < len(result.rejected):
-        print(f"... and {len(result.rejected) - len(shown)} more: add --rejected")
-    counts = {"runs": len(result.runs), "epochs": len(result.epochs), "kernels": len(result.kernels), "rejected": len(result.rejected)}
-    return int(bool(result.rejected)), counts
+    if len(shown) < len(rejected):
+        print(f"... and {len(rejected) - len(shown)} more: add --rejected")
+
+
+def _shares(totals: Totals) -> dict[str, dict[str, float]]:
+    """GPU -> operator -> share of its GPU time; `unknown` for kernels whose name says nothing."""
+    whole: dict[str, float] = defaultdict(float)
+    for (gpu, _), time_s in totals.operator_s.items():
+        whole[gpu] += time_s
+    found: dict[str, dict[str, float]] = defaultdict(lambda: {"unknown": 0.0})
+    for (gpu, operator), time_s in sorted(totals.operator_s.items(), key=lambda item: -item[1]):
+        found[gpu][operator or "unknown"] = time_s / whole[gpu] if whole[gpu] else 0.0
+    return dict(found)
+
+
+def _print_operators(totals: Totals) -> None:
+    shares = _shares(totals)
+    names = sorted({name for found in shares.values() for name in found}, key=lambda name: -max(f.get(name, 0.0) for f in shares.values()))
+    print(f"{'share of GPU time':28}" + "".join(f"{gpu:>24}" for gpu in shares))
+    for name in names:
+        print(f"{name:28}" + "".join(f"{100 * found.get(name, 0.0):22.1f} %" for found in shares.values()))
 
 
 parse = Verb(
@@ -46,4 +109,45 @@ parse = Verb(
     example="yoloperf parse logs/ -o runs.csv",
     configure=_configure_parse,
     run=_parse,
+)
+
+
+def _configure_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("published", type=Path, metavar="PUBLISHED.csv", help="a row a run, found by device, model, batch_size and epochs")
+    parser.add_argument("logs", nargs="+", type=Path, metavar="LOGS", help="the logs that it was made from, or folders of them")
+
+
+def _check_table(args: argparse.Namespace) -> Result:
+    published = tables.read_published(args.published)
+    logs = parse_paths(args.logs)
+    result = tables.check(published, logs)
+    print(f"{result.compared} of {result.rows} rows have a log; {result.cells} cells compared, {len(result.differences)} differ")
+    for item in result.differences:
+        print(f"differs: {item.row}: {item.column} published {_shown(item.published)}, log {_shown(item.log)} ({item.run_id})")
+    for kernel in result.named_kernels:
+        print(f"{kernel.device}: {tables.KERNEL} is the average of {kernel.name}, the biggest in {kernel.biggest_in} of {kernel.rows} logs")
+    for row in result.misleading:
+        share = "" if row.biggest_share is None else f", {100 * row.biggest_share:.1f} % of the GPU time"
+        biggest = f"{row.biggest_kernel[:60]} with {row.biggest_us:g} us{share}"
+        print(f"not the biggest: {row.row}: {row.published_us:g} us; the biggest is {biggest}")
+    _print_list("no log", result.without_log)
+    _print_list("another log of a row", result.other_logs)
+    _print_rejected(logs.rejected, everything=False)
+    return int(bool(result.differences or logs.rejected)), result.as_json()
+
+
+def _shown(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.10g}"
+
+
+def _print_list(what: str, names: Iterable[str]) -> None:
+    for name in names:
+        print(f"{what}: {name}")
+
+
+check_table = Verb(
+    help="list the cells of a published table that differ from the logs behind it",
+    example="yoloperf check-table logs/published/published-2020-t4-p40.csv LOGS/",
+    configure=_configure_check,
+    run=_check_table,
 )

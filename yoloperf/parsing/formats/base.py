@@ -32,9 +32,11 @@ class LineFormat:
 
     name: ClassVar[str]
     description: ClassVar[str]
-    # (regular expression for the beginning of a line, without groups; name of the method that takes the line)
-    heads: ClassVar[tuple[tuple[bytes, str], ...]] = ()
-    # (text that may stand anywhere in a line; name of the method), tried before the heads; it gets the raw line
+    # (name of the method that takes the line, regular expressions for its beginning after blanks, without groups).
+    # An expression begins with a character or a class that is not repeated: then it costs next to nothing where it fails.
+    heads: ClassVar[tuple[tuple[Any, ...], ...]] = ()
+    # (text that may stand anywhere in a line, glued to a progress bar for instance; name of the method). Tried before the
+    # heads, on every line that is not a row of a table; the method gets the raw line.
     anywhere: ClassVar[tuple[tuple[bytes, str], ...]] = ()
     # Methods whose lines begin another run when the one at hand has ended
     beginnings: ClassVar[tuple[str, ...]] = ()

@@ -19,33 +19,30 @@ _LOADED = re.compile(rb"Loaded: ([\d.]+) seconds")
 _MAP = re.compile(rb" ?mean[_ ]average[_ ]precision \(mAP@0\.(\d+)\) = ([\d.]+)")
 _LAST = re.compile(rb" ?Last accuracy mAP@0\.50? = ([\d.]+) ?%")
 _THRESHOLD = re.compile(rb" ?for (?:conf_)?thresh = [\d.]+, precision = ([\d.]+|-?nan), recall = ([\d.]+|-?nan)")
-_NAME = re.compile(rb"[\w.-]*yolo[\w.-]*\s*$")
 
 
 class Darknet(LineFormat):
     name = "darknet"
     description = "Darknet (pjreddie, AlexeyAB): training iterations and `detector map`"
     heads = (
-        (rb"\s*\d+: (?:-?[\d.]+|-?nan|-?inf), (?:-?[\d.]+|-?nan|-?inf) avg", "iteration"),
-        (rb"Loaded: [\d.]+ seconds", "loaded"),
-        (rb" ?mean[_ ]average[_ ]precision \(mAP@", "mean_average_precision"),
-        (rb" ?Last accuracy mAP@", "last_accuracy"),
-        (rb" ?for (?:conf_)?thresh = [\d.]+, precision = ", "threshold"),
-        (rb"[\w.-]*yolo[\w.-]*\s*$", "network"),
-        (rb"Saving weights to \S+_final\.weights", "saved"),
-        (
-            rb"(?:Region|v3 \(|v4 \() ?\S+ |total_bbox = |Resizing|\s*\d+ x \d+\s*$|\d{3,4}\s*$|Learning Rate: |layer +filters|"
-            rb"\s*\d+ (?:conv|max|route|Shortcut|upsample|yolo|detection|Region)\b|"
-            rb"\s*class_id = |\s*detections_count = |\s*IoU threshold = |calculation mAP|"
-            rb"\s*\(next mAP|Saving weights to|Loading weights|Done!|seen \d+|Total BFLOPS|\s*rank = |\s*for (?:conf_)?thresh",
-            "known",
-        ),
+        ("iteration", rb"\d\d*: (?:-?[\d.]+|-?nan|-?inf), (?:-?[\d.]+|-?nan|-?inf) avg"),
+        ("loaded", rb"Loaded: [\d.]+ seconds"),
+        ("mean_average_precision", rb"mean[_ ]average[_ ]precision \(mAP@"),
+        ("last_accuracy", rb"Last accuracy mAP@"),
+        ("threshold", rb"for (?:conf_)?thresh = [\d.]+, precision = "),
+        ("saved", rb"Saving weights to \S+_final\.weights"),
+        ("known", rb"Region \S+ Avg", rb"v[34] \(\S+ ", rb"total_bbox = ", rb"Resizing", rb"\d\d* x \d+\s*$", rb"\d\d\d\d?\s*$"),
+        ("setup", rb"Learning Rate: ", rb"layer +filters"),
+        ("known", rb"\d\d* (?:conv|max|route|Shortcut|upsample|yolo|detection|Region)\b"),
+        ("known", rb"class_id = ", rb"detections_count = ", rb"IoU threshold = ", rb"calculation mAP", rb"\(next mAP", rb"rank = "),
+        ("known", rb"Saving weights to", rb"Loading weights", rb"Done!", rb"seen \d", rb"Total BFLOPS", rb"for (?:conf_)?thresh"),
+        ("network", rb"[\w.-][\w.-]*\s*$"),
     )
 
     def __init__(self, run: Draft) -> None:
         super().__init__(run)
         self.iterations = 0
-        self.batch: int | None = None
+        self.seen = False
         self.loss: float | None = None
         self.steps = array("d")
         self.waits = array("d")
@@ -94,8 +91,12 @@ class Darknet(LineFormat):
         return True
 
     def network(self, line: bytes) -> Answer:
+        """The first line names the network; any single word may be one, so its name must show it."""
+        if b"yolo" not in line or self.run.trainer_started and not self.iterations:
+            return False
         if self.another(self.iterations):
             return Signal.NEXT_RUN
+        self.seen = True
         self.run.default("model", text(line))
         return True
 
@@ -104,8 +105,13 @@ class Darknet(LineFormat):
         self.run.done_line = self.run.line
         return True
 
-    def known(self, line: bytes) -> Answer:
+    def setup(self, line: bytes) -> Answer:
+        self.seen = True
         return True
+
+    def known(self, line: bytes) -> Answer:
+        """Lines that say nothing that is kept: numbers and words that mean nothing in another log."""
+        return self.seen or self.iterations > 0
 
     def finish(self) -> None:
         if not self.iterations and "map50" not in self.run.facts:

@@ -25,8 +25,8 @@ class GnuTime(LineFormat):
     name = "gnu-time"
     description = "GNU time -v block: user, system and wall time, CPU share, peak memory, exit status"
     heads = (
-        (rb"[ \t]+Command being timed: ", "begin"),
-        (rb"Command (?:exited with non-zero status|terminated by signal|stopped by signal) ", "ending"),
+        ("begin", rb"Command being timed: "),
+        ("ending", rb"Command exited with non-zero status ", rb"Command terminated by signal ", rb"Command stopped by signal "),
     )
     beginnings = ("begin", "ending")
     reads_cut_line = True  # refuses its own cut lines: only `Exit status: 0` cannot be the beginning of another number

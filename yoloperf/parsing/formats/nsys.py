@@ -18,7 +18,13 @@ _OLD_TITLE = re.compile(rb"[A-Z][\w ()+-]*(?:Statistics|Summary)(?: \(by [\w ]+\
 _ANNOUNCED = re.compile(rb"(?:Processing \[[^]]*\] with \[(?:[^]]*/)?(\w+?)(?:\.py)?\b[^]]*\]|\[\d+/\d+\] Executing '(\w+)' stats report)")
 _RULER = re.compile(rb"\s*-{3,}(?:\s+-{3,})+\s*$")
 _SKIPPED = re.compile(rb"SKIPPED: (.*)", re.DOTALL)
-_SEPARATED = rb'"?(?:\s+\|?\s*|,)"?'  # between two column heads
+
+
+def _heads(first: bytes, second: bytes) -> tuple[bytes, ...]:
+    """The beginning of a table's head as text, in a box, as CSV and as quoted CSV."""
+    return first + rb"\s+" + second, rb"\|\s*" + first + rb"\s+\|\s*" + second, first + b"," + second, b'"' + first + b'","' + second
+
+
 _UNIT = re.compile(r"\((\w+)\)\s*$")
 # Column heads without unit and spaces, as the versions call them
 _COLUMNS = {
@@ -58,14 +64,13 @@ class Nsys(LineFormat):
     name = "nsys"
     description = "Nsight Systems: nsys stats reports (text, box, CSV; names of 2020 to today), kernels, copies, CUDA API, GPU trace"
     heads = (
-        (rb" \*\* .+ \(\w+\):", "title"),
-        (rb"(?:CUDA|Operating System|NVTX|OpenGL|OpenACC|OpenMP|Vulkan) [\w ()+-]*(?:Statistics|Summary)[\w ()]*:", "title"),
-        (rb"(?:Processing \[|\[\d+/\d+\] Executing ')", "announced"),
-        (rb"SKIPPED: ", "skipped"),
-        (rb"(?:Generating|Exporting|Importing|Processing events|Saving|Collecting|Generated:?)\b", "progress"),
-        (_SEPARATED.join((rb'\s*\|?\s*"?Time ?\(%\)', rb"Total Time")), "header"),
-        (_SEPARATED.join((rb'\s*\|?\s*"?Total(?: \(\w+\))?', rb"(?:Operations|Count)")), "header"),
-        (_SEPARATED.join((rb'\s*\|?\s*"?Start \(\w+\)', rb"Duration")), "header"),
+        ("title", rb"\*\* .+ \(\w+\):", rb"[CNOV][\w ()+-]*(?:Statistics|Summary)[\w ()]*:"),
+        ("announced", rb"Processing \[", rb"\[\d+/\d+\] Executing '"),
+        ("skipped", rb"SKIPPED: "),
+        ("progress", rb"Generating '?\S", rb"Exporting ", rb"Importing ", rb"Processing events", rb"Saving ", rb"Collecting "),
+        ("header", *_heads(rb"Time ?\(%\)", rb"Total Time")),
+        ("header", *_heads(rb"Total(?: \(\w+\))?", rb"(?:Operations|Count)")),
+        ("header", *_heads(rb"Start \(\w+\)", rb"Duration")),
     )
     beginnings = ("title", "announced")
 
@@ -108,7 +113,7 @@ class Nsys(LineFormat):
         return match is not None
 
     def progress(self, line: bytes) -> Answer:
-        return True
+        return bool(self.seen) or any(mark in line for mark in (b"nsys", b".qdrep", b".sqlite"))
 
     def header(self, line: bytes) -> Answer:
         content = text(line)

@@ -42,8 +42,8 @@ class NvidiaSmiCsv(LineFormat):
     name = "nvidia-smi-csv"
     description = "nvidia-smi --query-gpu csv: utilisation, memory, power; also below a header of one's own"
     heads = (
-        (rb"(?i:timestamp|date|time|datetime|index|name|gpu|gpu_name|driver_version|uuid|pci\.bus_id)\s*,", "header"),
-        (rb"(?:utilization\.(?:gpu|memory)|memory\.(?:used|total|free)|power\.draw(?:\.\w+)?|temperature\.gpu)(?: \[|,|\s*$)", "header"),
+        ("header", rb"[dDgGiInNpPtTuU][\w.]{1,15}\s*,"),
+        ("header", rb"utilization\.\w+(?: \[|,|\s*$)", rb"memory\.\w+(?: \[|,|\s*$)", rb"power\.draw[.\w]*(?: \[|,|\s*$)"),
     )
 
     def __init__(self, run: Draft) -> None:

@@ -11,7 +11,7 @@ _NAMES = {b"sm": "util", b"pwr": "power", b"fb": "used"}
 class NvidiaSmiDmon(LineFormat):
     name = "nvidia-smi-dmon"
     description = "nvidia-smi dmon: utilisation of the multiprocessors, power, memory"
-    heads = ((rb"#\s*(?:Date\s+Time\s+)?gpu\s", "header"), (rb"#\s*(?:YYYYMMDD\s+HH:MM:SS\s+)?Idx\s", "units"))
+    heads = (("header", rb"#\s*(?:Date\s+Time\s+)?gpu\s"), ("units", rb"#\s*(?:YYYYMMDD\s+HH:MM:SS\s+)?Idx\s"))
 
     def __init__(self, run: Draft) -> None:
         super().__init__(run)

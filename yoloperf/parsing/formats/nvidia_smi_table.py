@@ -15,7 +15,7 @@ _STATE = re.compile(rb"\|.*?(?:(\d+)W|N/A) / +(?:\d+W|N/A) \| +(\d+)MiB / +(\d+)
 class NvidiaSmiTable(LineFormat):
     name = "nvidia-smi-table"
     description = "the table of plain nvidia-smi, once or repeated: utilisation, memory, power, driver"
-    heads = ((rb"\| NVIDIA-SMI \d", "versions"), (rb"\|\s+(?:\d+%|N/A)\s+\d+C\s+P\d", "state"))
+    heads = (("versions", rb"\| NVIDIA-SMI \d"), ("state", rb"\|\s+(?:\d+%|N/A)\s+\d+C\s+P\d"))
 
     def __init__(self, run: Draft) -> None:
         super().__init__(run)

@@ -10,9 +10,9 @@ from yoloperf.parsing.formats.base import Answer, LineFormat, Signal
 from yoloperf.parsing.operators import operator
 from yoloperf.parsing.quantity import EXPONENT, text
 
-_TIME = rb"(\d+(?:\.\d+)?)(ns|us|ms|s)"
+_TIME = rb"(\d+\.?\d*)([num]?s)"
 _ROW = re.compile(
-    rb"(?:\s*([A-Z][\w ()]*):)?\s*(\d{1,3}\.\d+)%\s+" + _TIME + rb"\s+(\d+)\s+" + rb"\s+".join([_TIME] * 3) + rb"(?:\s\s(.*))?$", re.DOTALL
+    rb"(?:\s*([A-Z][\w ()]*):)?\s*(\d+\.\d+)% +" + _TIME + rb" +(\d+) +" + rb" +".join([_TIME] * 3) + rb"(?:  (.*))?$", re.DOTALL
 )
 _LABEL = re.compile(rb"\s*(GPU activities|API calls|OpenACC[^:]*):\s*$")
 _MESSAGE = re.compile(rb"==(?:\d+|======)==? +(.*)", re.DOTALL)
@@ -26,12 +26,11 @@ class Nvprof(LineFormat):
     name = "nvprof"
     description = "nvprof: messages and printed summary of GPU activities and API calls, CUDA 7 to 12"
     heads = (
-        (rb"==\d+== |======== ", "message"),
-        (rb"\s*(?:Type\s+)?Time\(%\)\s+Time\s+Calls\s+Avg\s+Min\s+Max\s+Name", "table"),
-        (rb"\s*Time\(%\)\s+Time\s+Name\s*$", "host_samples"),
-        (rb"No kernels were profiled|No API activities were profiled", "nothing"),
-        (rb"\s*Invocations\s+(?:Metric|Event) Name", "host_samples"),
-        (rb'Device "|\s+Count\s+Avg Size\s+Min Size', "host_samples"),
+        ("message", rb"==\d", rb"======== "),
+        ("table", rb"Type\s+Time\(%\)\s+Time\s+Calls\s+Avg\s+Min\s+Max\s+Name", rb"Time\(%\)\s+Time\s+Calls\s+Avg\s+Min\s+Max\s+Name"),
+        ("nothing", rb"No kernels were profiled", rb"No API activities were profiled"),
+        ("not_kernels", rb"Time\(%\)\s+Time\s+Name\s*$", rb"Invocations\s+(?:Metric|Event) Name"),
+        ("not_kernels", rb'Device "', rb"Count\s+Avg Size\s+Min Size"),
     )
     beginnings = ("message",)
     reads_cut_line = True  # refuses rows whose name is not whole
@@ -94,33 +93,47 @@ class Nvprof(LineFormat):
         label_, share, total, unit, calls, average, average_unit, least, least_unit, most, most_unit, raw = match.groups()
         if label_ is not None:
             self.section = _SECTIONS.get(label_, "api")
-        name = raw.decode("utf-8", "replace").rstrip("\r") if raw else ""
-        if self.run.cut and not whole_name(name):
+        known = _NAMES.get(raw)
+        if known is None:
+            known = _remember(raw)
+        if self.run.cut and not whole_name(known[0]):
             return self.run.reject("the last line has no end: left out")
-        gpu = self.section == "gpu"
         self.run.kernels.append(
             (
                 "nvprof",
                 self.section,
-                name,
+                known[0],
                 int(calls),
                 float(total + EXPONENT[unit]),
                 float(average + EXPONENT[average_unit]),
                 float(least + EXPONENT[least_unit]),
                 float(most + EXPONENT[most_unit]),
                 float(share + b"e-2"),
-                operator(name) if gpu else None,
+                known[1] if self.section == "gpu" else None,
             )
         )
         return True
 
-    def host_samples(self, line: bytes) -> Answer:
-        """Tables without GPU times: samples of the host, metrics and events, sizes of unified memory."""
+    def not_kernels(self, line: bytes) -> Answer:
+        """Tables without the times of kernels: samples of the host, metrics and events, sizes of unified memory."""
         return lambda row: bool(row.strip()) and not row.startswith(b"==")
 
     def finish(self) -> None:
         if self.reason and not any(row[1] == "gpu" for row in self.run.kernels):
             self.run.default("profile_reason", self.reason)
+
+
+# Names repeat from log to log: decoded and mapped once
+_NAMES: dict[bytes | None, tuple[str, str | None]] = {}
+_MOST_NAMES = 1 << 15
+
+
+def _remember(raw: bytes | None) -> tuple[str, str | None]:
+    if len(_NAMES) >= _MOST_NAMES:
+        _NAMES.clear()
+    name = raw.decode("utf-8", "replace") if raw else ""
+    _NAMES[raw] = name, operator(name)
+    return _NAMES[raw]
 
 
 def whole_name(name: str) -> bool:

@@ -21,9 +21,9 @@ class NvprofCsv(LineFormat):
     name = "nvprof-csv"
     description = "nvprof --csv: summary or GPU trace, units in a row of their own or in the cells"
     heads = (
-        (rb'"?(?:Type"?,"?)?Time\(%\)"?,"?Time"?,"?Calls', "table"),
-        (rb'"?Start"?,"?Duration"?,"?Grid', "table"),
-        (rb'"Device","Count","Avg Size"', "memory"),
+        ("table", rb'"Type","Time\(%\)"', rb"Time\(%\),Time,Calls", rb'"Time\(%\)","Time","Calls'),
+        ("table", rb"Type,Time\(%\)", rb'"Start","Duration","Grid', rb"Start,Duration,Grid"),
+        ("memory", rb'"Device","Count","Avg Size"'),
     )
     reads_cut_line = True  # refuses rows whose name is not whole
 

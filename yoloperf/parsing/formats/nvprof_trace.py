@@ -18,8 +18,8 @@ class NvprofTrace(LineFormat):
     name = "nvprof-gpu-trace"
     description = "nvprof --print-gpu-trace: every GPU activity, summed by kernel"
     heads = (
-        (rb"\s*Start\s+Duration\s+Grid Size", "table"),
-        (rb"(?:Regs|SSMem|DSMem|SrcMemType|DstMemType|Size|Throughput): ", "legend"),
+        ("table", rb"Start\s+Duration\s+Grid Size"),
+        ("legend", rb"Regs: ", rb"SSMem: ", rb"DSMem: ", rb"SrcMemType: ", rb"DstMemType: ", rb"Size: ", rb"Throughput: "),
     )
 
     def __init__(self, run: Draft) -> None:

@@ -22,10 +22,11 @@ class PythonErrors(LineFormat):
     description = "Python tracebacks, CUDA out of memory and other CUDA errors: status and reason"
     anywhere = ((b"Traceback (most recent call last)", "traceback"),)
     heads = (
-        (rb"(?:\[rank\d+\]: |\d+: )?(?:torch\.(?:cuda\.)?)?(?:RuntimeError|OutOfMemoryError|AcceleratorError): (?:CUDA|HIP) ", "cuda"),
-        (rb"[A-Za-z_][\w.]*(?:Error|Exception|Interrupt)(?::|\s*$)", "exception"),
-        (rb"\[I [^]]*\] (?:Trial \d+ finished|A new study)", "went_on"),
-        (rb"\^C\s*$", "interrupted"),
+        ("cuda", rb"torch\.[\w.]*Error: (?:CUDA|HIP) ", rb"RuntimeError: (?:CUDA|HIP) ", rb"OutOfMemoryError: CUDA "),
+        ("cuda", rb"AcceleratorError: ", rb"\[rank\d+\]: [\w.]*Error: (?:CUDA|HIP) "),
+        ("exception", rb"[A-Za-z_][\w.]*(?:Error|Exception|Interrupt)(?::|\s*$)"),
+        ("went_on", rb"\[I [^]]*\] (?:Trial \d+ finished|A new study)"),
+        ("interrupted", rb"\^C\s*$"),
     )
     reads_cut_line = True  # says what happened, not how much
 

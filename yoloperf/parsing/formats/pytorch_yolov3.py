@@ -17,11 +17,11 @@ class PytorchYolov3(LineFormat):
     name = "pytorch-yolov3"
     description = "PyTorch-YOLOv3 (eriklindernoren): epochs and mAP@0.5 on the console"
     heads = (
-        (rb"Training Epoch \d+:", "epoch"),
-        (rb"Validating:\s+\d+%", "validation"),
-        (rb"---- mAP [\d.]+ ----", "mean_average_precision"),
-        (rb"Command line arguments: Namespace\(", "arguments"),
-        (rb"---- (?:Training|Evaluating) Model ----|---- Saving checkpoint to|Computing AP:", "known"),
+        ("epoch", rb"Training Epoch \d+:"),
+        ("validation", rb"Validating:\s+\d+%"),
+        ("mean_average_precision", rb"---- mAP [\d.]+ ----"),
+        ("arguments", rb"Command line arguments: Namespace\("),
+        ("known", rb"---- (?:Training|Evaluating) Model ----", rb"---- Saving checkpoint to", rb"Computing AP:"),
     )
     reads_cut_line = True  # a bar counts when it is full
 

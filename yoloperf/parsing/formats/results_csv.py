@@ -23,7 +23,7 @@ _COLUMNS = {
 class ResultsCsv(LineFormat):
     name = "yolo-results-csv"
     description = "results.csv of YOLOv5 and of ultralytics 8.x: losses, validation and learning rate of every epoch"
-    heads = ((rb"\s*epoch,\s*(?:time,\s*)?(?:train|metrics)/", "header"),)
+    heads = (("header", rb"epoch,\s*(?:time,\s*)?(?:train|metrics)/"),)
 
     def __init__(self, run: Draft) -> None:
         super().__init__(run)

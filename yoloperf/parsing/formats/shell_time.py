@@ -19,12 +19,12 @@ _NAMES = {b"real": "wall_s", b"user": "user_s", b"sys": "system_s"}
 class ShellTime(LineFormat):
     name = "shell-time"
     description = "time of bash, zsh, csh and POSIX, GNU time's default line, BSD and macOS time -l"
+    anywhere = ((b"s system ", "zsh"),)
     heads = (
-        (rb"(?:real|user|sys)[\t ]+(?:\d+m)?\d+[.,]\d", "bash"),
-        (rb"[\d.]+user [\d.]+system ", "gnu"),
-        (rb"[\d.]+u [\d.]+s [\d:.]+ [\d.]+% ", "csh"),
-        (rb".{0,300}?\d+\.\d+s user \d+\.\d+s system ", "zsh"),
-        (rb"\s+[\d.]+ real\s+[\d.]+ user\s", "bsd"),
+        ("bash", rb"real[\t ]+(?:\d+m)?\d+[.,]\d", rb"user[\t ]+(?:\d+m)?\d+[.,]\d", rb"sys[\t ]+(?:\d+m)?\d+[.,]\d"),
+        ("gnu", rb"\d[\d.]*user [\d.]+system "),
+        ("csh", rb"\d[\d.]*u [\d.]+s [\d:.]+ [\d.]+% "),
+        ("bsd", rb"\d[\d.]* real\s+[\d.]+ user\s"),
     )
 
     parts: dict[str, float]

@@ -29,7 +29,7 @@ class Slurm(LineFormat):
     name = "slurm"
     description = "Slurm's last words: time limit, out of memory, cancelled, preempted, node failure; a shell's `Killed`"
     anywhere = ((b"slurmstepd", "daemon"), (b"srun: error: ", "srun"))
-    heads = ((rb"(?:\S+: )?line \d+: +\d+ (?:Killed|Segmentation|Aborted|Terminated|Bus)", "shell"),)
+    heads = (("shell", rb"[/\w][^: ]*: line \d+: +\d+ (?:Killed|Segmentation|Aborted|Terminated|Bus)"),)
     reads_cut_line = True  # its messages end in *** or say no number
 
     def daemon(self, line: bytes) -> Answer:

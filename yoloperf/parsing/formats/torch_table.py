@@ -20,11 +20,10 @@ class TorchTable(LineFormat):
     name = "torch-profiler-table"
     description = "tables of torch.profiler, autograd profiler and torch.utils.bottleneck, PyTorch 1.1 to today"
     heads = (
-        (rb"\s*Name\s{2,}(?:Self )?(?:CPU|CUDA)", "table"),
-        (rb"Self (?:CPU|CUDA|XPU) time total: |CUDA time total: ", "footer"),
-        (rb"\s*-{5,}(?:  -{3,}){3}", "footer"),
-        (rb"\s*autograd profiler output \((?:CPU|CUDA) mode\)", "mode"),
-        (rb"PyTorch \d[\w.+]* (?:\w+ )?compiled w/ CUDA", "environment"),
+        ("table", rb"Name\s{2,}(?:Self )?(?:CPU|CUDA)"),
+        ("footer", rb"Self (?:CPU|CUDA|XPU) time total: ", rb"CUDA time total: ", rb"-----[-]*(?:  -{3,}){3}"),
+        ("mode", rb"autograd profiler output \((?:CPU|CUDA) mode\)"),
+        ("environment", rb"PyTorch \d[\w.+]* (?:\w+ )?compiled w/ CUDA"),
     )
 
     reads_cut_line = True  # refuses the rows themselves
@@ -50,7 +49,7 @@ class TorchTable(LineFormat):
         return True
 
     def footer(self, line: bytes) -> Answer:
-        return True
+        return bool(self.columns)
 
     def table(self, line: bytes) -> Answer:
         self._close()

@@ -43,13 +43,13 @@ class YoloConsole(LineFormat):
     name = "yolo-console"
     description = "ultralytics YOLOv3, YOLOv5 and 8.x: epochs, losses and validation on the console, 2020 to today"
     heads = (
-        (rb"\s*\d+/\d+\s+[\d.]+G\s+[-\d.naif]", "row"),
-        (rb"\s*Epoch\s+(?:gpu_mem|GPU_mem)\s", "header"),
-        (rb"\s*Class\s+Images\s+(?:Targets|Labels|Instances)\s", "validation_bar"),
-        (rb"\s+all\s+[\d.e+]+\s+[\d.e+]+\s", "validation_row"),
-        (rb"\d+ epochs completed in ", "completed"),
-        (rb"Validating \S", "final_validation"),
-        (rb"(?:EarlyStopping: )?(?:Training stopped early|Stopping training early)", "stopped_early"),
+        ("row", rb"\d\d*/\d+\s+[\d.]+G\s+[-\d.naif]"),
+        ("header", rb"Epoch\s+(?:gpu_mem|GPU_mem)\s"),
+        ("validation_bar", rb"Class\s+Images\s+(?:Targets|Labels|Instances)\s"),
+        ("validation_row", rb"all\s+[\d.e+]+\s+[\d.e+]+\s"),
+        ("completed", rb"\d\d* epochs completed in "),
+        ("final_validation", rb"Validating \S"),
+        ("stopped_early", rb"EarlyStopping: Training stopped early", rb"Training stopped early", rb"Stopping training early"),
     )
     reads_cut_line = True  # a row counts only with what follows its numbers
 
@@ -127,7 +127,7 @@ class YoloConsole(LineFormat):
         values = [number(value) for value in match[1].split()[:4]]
         images = line.split()[1]
         if images.isdigit():
-            self.run.default("val_images", int(images))
+            self.run.replace("val_images", int(images))
         if self.is_final:
             self.final = values
         else:

@@ -13,7 +13,8 @@ _PYTHON = re.compile(rb"\bPython-(\d[\w.]*)")
 _DEVICE = re.compile(rb"\b(?:CUDA:\d+|MPS|CPU) ?\((.+?)(?:, (\d[\d.]*)(?:MB|MiB))?\)\s*$")
 _OLD_DEVICE = re.compile(rb"_CudaDeviceProperties\(name='([^']*)', total_memory=(\d+)MB\)")
 _ARGUMENT = re.compile(r"\b(\w+)=('[^']*'|\"[^\"]*\"|\[[^\]]*\]|\([^)]*\)|[^,()]*)")
-_SCANNED = re.compile(rb"(?:(train|val|test): )?\s*Scanning .*?\b(\d+)/(\d+)\b(?!.*\d/\d)", re.DOTALL)
+_SCANNED = re.compile(rb"(?:(train|val|test): )?\s*Scanning '?(\S+).*\b(\d+)/(\d+)\b", re.DOTALL)
+_LAYER = re.compile(rb"\s*\d+\s+(?:-?\d+|\[[-\d, ]+\])\s+\d+\s+\d+\s+[\w.]+\.\w+\s+\[")
 _IMAGE_SIZE = re.compile(rb"Image sizes (\d+) train")
 _WORKERS = re.compile(rb"Using (\d+) dataloader workers")
 _STARTING = re.compile(rb"Starting training for (\d+) epochs")
@@ -24,31 +25,27 @@ class YoloSetup(LineFormat):
     name = "yolo-setup"
     description = "ultralytics YOLOv3, YOLOv5 and 8.x: versions, device, arguments and data set, as printed before training"
     heads = (
-        (rb"Using (?:torch \d|CUDA device|CPU\b|Apple)|\s+(?:device\d+ _Cuda|CUDA:\d+ \()", "device"),
-        (rb"YOLOv[35]\s+(?:[^\w\s]{1,8}\s+)?(?:v?\d|torch)|Ultralytics (?:YOLOv?)?\d+\.\d", "device"),
-        (rb"Namespace\(|train: \w+=|engine/trainer: ", "arguments"),
-        (rb"(?:train: |val: |test: )?\s*Scanning ", "scanned"),
-        (rb"Image sizes \d+ ", "image_size"),
-        (rb"Using \d+ dataloader workers", "workers"),
-        (rb"AMP: checks passed", "amp"),
-        (rb"Starting training for \d+ epochs", "starting"),
-        (rb"Resuming training ", "resuming"),
-        (rb"AutoBatch: Using batch-size \d+", "auto_batch"),
-        (rb"\s+from\s+n\s+params\s+module|\s*\d+\s+(?:-?\d+|\[[-\d, ]+\])\s+\d+\s+\d+\s+[\w.]+\.\w+\s+\[", "layers"),
-        (
-            rb"[Hh]yperparameters:? |[\w.-]+ ?[\w-]* [Ss]ummary(?: \(fused\))?: |Transferred \d+/|Optimizer (?:groups|stripped)|"
-            rb"optimizer: |Overriding model\.yaml|Logging results to|Start Tensorboard|TensorBoard: |tensorboard: |Plotting labels|"
-            rb"Freezing layer|"
-            rb"AMP: |AutoAnchor: |Analyzing anchors|autoanchor: |albumentations: |Fusing layers|Closing dataloader mosaic|"
-            rb"(?:train|val): (?:New cache|Caching|Fast image)|Results saved to|Speed: [\d.]+|wandb: |github: |"
-            rb"Comet: |ClearML: |Learn more",
-            "known",
-        ),
+        ("device", rb"Using (?:torch \d|CUDA device|CPU\b|Apple)", rb"device\d+ _Cuda", rb"CUDA:\d+ \("),
+        ("device", rb"YOLOv[35]\s+(?:[^\w\s]{1,8}\s+)?(?:v?\d|torch)", rb"Ultralytics (?:YOLOv?)?\d+\.\d"),
+        ("arguments", rb"Namespace\(", rb"train: \w+=", rb"engine/trainer: "),
+        ("scanned", rb"train: \s*Scanning ", rb"val: \s*Scanning ", rb"test: \s*Scanning ", rb"Scanning "),
+        ("image_size", rb"Image sizes \d+ "),
+        ("workers", rb"Using \d+ dataloader workers"),
+        ("amp", rb"AMP: checks passed"),
+        ("starting", rb"Starting training for \d+ epochs"),
+        ("resuming", rb"Resuming training "),
+        ("auto_batch", rb"AutoBatch: Using batch-size \d+"),
+        ("layers", rb"from\s+n\s+params\s+module", rb"\d\d*\s+(?:-?\d+|\[[-\d, ]+\])\s+\d+\s+\d+\s+[\w.]+\.\w+\s+\["),
+        ("known", rb"[Hh]yperparameters:? ", rb"[\w.-][\w.-]* ?[\w-]* [Ss]ummary(?: \(fused\))?: ", rb"Transferred \d"),
+        ("known", rb"Optimizer (?:groups|stripped)", rb"optimizer: ", rb"Overriding model\.yaml", rb"Logging results to"),
+        ("known", rb"Start Tensorboard", rb"TensorBoard: ", rb"tensorboard: ", rb"Plotting labels", rb"Freezing layer", rb"AMP: "),
+        ("known", rb"AutoAnchor: ", rb"autoanchor: ", rb"Analyzing anchors", rb"albumentations: ", rb"Fusing layers", rb"Learn more"),
+        ("known", rb"Closing dataloader mosaic", rb"Results saved to", rb"Speed: \d", rb"wandb: ", rb"github: ", rb"Comet: ", rb"ClearML: "),
+        ("known", rb"train: (?:New cache|Caching|Fast image)", rb"val: (?:New cache|Caching|Fast image)"),
     )
     beginnings = ("arguments",)
 
     arguments_seen = False
-    scans = 0
 
     def device(self, line: bytes) -> Answer:
         after_end = self.run.trainer_done  # printed again before the last validation, or by the next run: its arguments follow
@@ -101,9 +98,8 @@ class YoloSetup(LineFormat):
             return False
         match = _SCANNED.match(line)
         if match and not self.run.trainer_done:
-            split = match[1] or (b"train" if self.scans == 0 else b"val")
-            self.scans += 1
-            self.run.default("train_images" if split == b"train" else "val_images", whole(text(match[3])))
+            split = match[1] or re.split(rb"[/\\\\]", match[2])[-1]
+            self.run.default("val_images" if split.startswith((b"val", b"test")) else "train_images", whole(text(match[4])))
         return True
 
     def image_size(self, line: bytes) -> Answer:
@@ -150,4 +146,4 @@ class YoloSetup(LineFormat):
 
 
 def _is_layer(line: bytes) -> bool:
-    return re.match(rb"\s*\d+\s+(?:-?\d+|\[[-\d, ]+\])\s+\d+\s+\d+\s+[\w.]+\.\w+\s+\[", line) is not None
+    return _LAYER.match(line) is not None
