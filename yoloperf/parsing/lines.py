@@ -70,10 +70,10 @@ class LogReader:
         self.counted: set[int] = set()  # formats that have read a line
         self.block: Block | None = None
 
-    def end_run(self) -> None:
-        for reader in self.readers.values():
+    def _finish(self, run: Draft, readers: dict[int, LineFormat]) -> None:
+        for reader in readers.values():
             reader.finish()
-        self.finished.append(self.run)
+        self.finished.append(run)
 
     def read(self, chunks: Iterable[bytes]) -> Iterator[Draft]:
         """Runs of the log in their order, each as soon as it has ended; there is always at least one."""
@@ -98,7 +98,7 @@ class LogReader:
             yield from self._drain()
         if rest:
             self._feed_cut_line(rest)
-        self.end_run()
+        self._finish(self.run, self.readers)
         yield from self._drain()
 
     def _drain(self) -> list[Draft]:
@@ -139,16 +139,21 @@ class LogReader:
         self.number = number
 
     def _line(self, line: bytes) -> None:
-        known = False
+        known, before = False, self.block
         for rare, mark, index, method in self.anywhere:
             if rare in line and mark in line:
                 known |= self._answer(line, index, method)
+        begun = self.block if self.block is not before else None
+        if begun:  # by this very line, which is not one of its rows
+            self.block = None
         if line.endswith(b"\r"):
             line = line.rstrip(b"\r")
         if b"\r" in line:
             known |= self._redrawn(line)
         else:
             known |= self._plain(line)
+        if begun and self.block is None:
+            self.block = begun
         if not known and line.strip():
             self.run.unknown_lines += 1
             if self.unknown:
@@ -218,19 +223,27 @@ class LogReader:
         return any(heads[later].match(content) and self._answer(line, *owners[later]) for later in range(first + 1, len(heads)))
 
     def _answer(self, line: bytes, index: int, method: str) -> bool:
-        """Ask a format about a line. A line that begins another run is asked again in that run."""
+        """Ask a format about a line; one that follows the end of a run begins the next run, if it is read."""
+        if self.run.ended and not self.run.whole_folder and not line_formats()[index].follows_end:
+            ended = self._set_aside()
+            if self._ask(line, index, method):
+                self._finish(ended[0], ended[1])
+                return True
+            self.run, self.readers, self.counted, self.block = ended
+            return False
+        return self._ask(line, index, method)
+
+    def _ask(self, line: bytes, index: int, method: str) -> bool:
         run = self.run
-        if run.ended and not run.whole_folder and method in line_formats()[index].beginnings:
-            self._next_run()
-            run = self.run
         reader = self.readers.get(index) or self._reader(index)
         if run.cut and not reader.reads_cut_line:
             return run.reject("the last line has no end: left out")
         rejected = run.rejected_lines
         answer: Answer = getattr(reader, method)(line)
         if answer is Signal.NEXT_RUN:
-            self._next_run()
-            return self._answer(line, index, method)
+            before = self._set_aside()
+            self._finish(before[0], before[1])
+            return self._ask(line, index, method)
         if answer is False:
             return False
         if run.rejected_lines > rejected:  # claims the format, and is none of it
@@ -242,11 +255,12 @@ class LogReader:
             self.block, self.block_owner = answer, reader
         return True
 
-    def _next_run(self) -> None:
-        ended = self.run
-        self.end_run()
-        self.begin_run(ended.pending)
-        self.run.cut = ended.cut
+    def _set_aside(self) -> tuple[Draft, dict[int, LineFormat], set[int], Block | None]:
+        """Begin another run; returns the state of the one so far."""
+        before = self.run, self.readers, self.counted, self.block
+        self.begin_run(self.run.pending)
+        self.run.cut, self.run.line = before[0].cut, before[0].line
+        return before
 
     def _reader(self, index: int) -> LineFormat:
         self.readers[index] = reader = line_formats()[index](self.run)

@@ -38,8 +38,8 @@ class LineFormat:
     # (text that may stand anywhere in a line, glued to a progress bar for instance; name of the method). Tried before the
     # heads, on every line that is not a row of a table; the method gets the raw line.
     anywhere: ClassVar[tuple[tuple[bytes, str], ...]] = ()
-    # Methods whose lines begin another run when the one at hand has ended
-    beginnings: ClassVar[tuple[str, ...]] = ()
+    # Its lines can follow the end of a run and still be about it; any other format's begin the next run then
+    follows_end: ClassVar[bool] = False
     # A last line without its end may be cut in the middle of a number: only formats whose lines show that they are whole may read it
     reads_cut_line: ClassVar[bool] = False
 

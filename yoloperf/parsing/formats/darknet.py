@@ -36,6 +36,7 @@ class Darknet(LineFormat):
         ("known", rb"\d\d* (?:conv|max|route|Shortcut|upsample|yolo|detection|Region)\b"),
         ("known", rb"class_id = ", rb"detections_count = ", rb"IoU threshold = ", rb"calculation mAP", rb"\(next mAP", rb"rank = "),
         ("known", rb"Saving weights to", rb"Loading weights", rb"Done!", rb"seen \d", rb"Total BFLOPS", rb"for (?:conf_)?thresh"),
+        ("known", rb"Very small path to the image", rb"CUDA allocate done", rb"try to allocate additional workspace_size"),
         ("network", rb"[\w.-][\w.-]*\s*$"),
     )
 

@@ -28,7 +28,6 @@ class GnuTime(LineFormat):
         ("begin", rb"Command being timed: "),
         ("ending", rb"Command exited with non-zero status ", rb"Command terminated by signal ", rb"Command stopped by signal "),
     )
-    beginnings = ("begin", "ending")
     reads_cut_line = True  # refuses its own cut lines: only `Exit status: 0` cannot be the beginning of another number
 
     pending: Account | None = None

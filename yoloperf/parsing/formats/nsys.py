@@ -72,7 +72,6 @@ class Nsys(LineFormat):
         ("header", *_heads(rb"Total(?: \(\w+\))?", rb"(?:Operations|Count)")),
         ("header", *_heads(rb"Start \(\w+\)", rb"Duration")),
     )
-    beginnings = ("title", "announced")
 
     def __init__(self, run: Draft) -> None:
         super().__init__(run)

@@ -32,7 +32,6 @@ class Nvprof(LineFormat):
         ("not_kernels", rb"Time\(%\)\s+Time\s+Name\s*$", rb"Invocations\s+(?:Metric|Event) Name"),
         ("not_kernels", rb'Device "', rb"Count\s+Avg Size\s+Min Size"),
     )
-    beginnings = ("message",)
     reads_cut_line = True  # refuses rows whose name is not whole
 
     section = "gpu"

@@ -27,6 +27,7 @@ class ShellTime(LineFormat):
         ("bsd", rb"\d[\d.]* real\s+[\d.]+ user\s"),
     )
 
+    follows_end = True
     parts: dict[str, float]
 
     def bash(self, line: bytes) -> Answer:

@@ -30,6 +30,7 @@ class Slurm(LineFormat):
     description = "Slurm's last words: time limit, out of memory, cancelled, preempted, node failure; a shell's `Killed`"
     anywhere = ((b"slurmstepd", "daemon"), (b"srun: error: ", "srun"))
     heads = (("shell", rb"[/\w][^: ]*: line \d+: +\d+ (?:Killed|Segmentation|Aborted|Terminated|Bus)"),)
+    follows_end = True
     reads_cut_line = True  # its messages end in *** or say no number
 
     def daemon(self, line: bytes) -> Answer:
@@ -42,7 +43,6 @@ class Slurm(LineFormat):
             status = _STATUS[why] if why else "cancelled"
             due = text(match[4]).lower() if match[4] else "cancelled by somebody"
             self.run.cause(status, f"Slurm: {due} at {text(match[3])} on {text(match[2])}", final=True)
-            self.run.ended = True
         for match in _MEMORY.finditer(line):
             known = True
             if match[2] and not self._is_job(match[2]):

@@ -40,10 +40,9 @@ class YoloSetup(LineFormat):
         ("known", rb"Optimizer (?:groups|stripped)", rb"optimizer: ", rb"Overriding model\.yaml", rb"Logging results to"),
         ("known", rb"Start Tensorboard", rb"TensorBoard: ", rb"tensorboard: ", rb"Plotting labels", rb"Freezing layer", rb"AMP: "),
         ("known", rb"AutoAnchor: ", rb"autoanchor: ", rb"Analyzing anchors", rb"albumentations: ", rb"Fusing layers", rb"Learn more"),
-        ("known", rb"Closing dataloader mosaic", rb"Results saved to", rb"Speed: \d", rb"wandb: ", rb"github: ", rb"Comet: ", rb"ClearML: "),
-        ("known", rb"train: (?:New cache|Caching|Fast image)", rb"val: (?:New cache|Caching|Fast image)"),
+        ("known", rb"Closing dataloader mosaic", rb"Results saved to", rb"Speed: \d", rb"wandb: ", rb"github: ", rb"Comet: "),
+        ("known", rb"ClearML: ", rb"train: (?:New cache|Caching|Fast image)", rb"val: (?:New cache|Caching|Fast image)"),
     )
-    beginnings = ("arguments",)
 
     arguments_seen = False
 
