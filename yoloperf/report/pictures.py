@@ -1,0 +1,65 @@
+"""Which pictures a set of records gives, under which names, and how they are written."""
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from yoloperf.core.rundir import write_atomic
+from yoloperf.report import plots
+from yoloperf.report.columns import GRID, distinct, title
+from yoloperf.report.load import Records
+from yoloperf.report.style import drawing
+
+
+def save_all(records: Records, folder: Path, kind: str = "png") -> tuple[list[Path], dict[str, str]]:
+    """Write every picture that the records allow, as png or svg. Returns their paths, and for each that is missing the reason."""
+    paths, missing = [], {}
+    with drawing():
+        for name, item in tqdm(_pictures(records), desc="plot", unit=" pictures", leave=False, disable=None):
+            if isinstance(item, str):
+                missing[name] = item
+                continue
+            paths.append(folder / f"{name}.{kind}")
+            data = io.BytesIO()
+            # no date inside: the same records give the same bytes
+            item.savefig(data, format=kind, metadata={"Date": None} if kind == "svg" else None)
+            write_atomic(paths[-1], data.getvalue())
+    return paths, missing
+
+
+def _pictures(records: Records) -> Iterator[tuple[str, Figure | str]]:
+    """Name and figure, or name and the reason why there is none."""
+    pages = list(plots.pages(records.runs))
+    metrics = plots.grid_metrics(records.runs)
+    for x in GRID:
+        if len(distinct(records.runs, x)) < 2:
+            yield f"grid-{x}", f"all runs have the same {title(x)}"
+        elif not metrics:
+            yield f"grid-{x}", "no run has a time, a memory peak or a validation"
+        else:
+            for number, page in enumerate(pages, 1):
+                yield _numbered(f"grid-{x}", number), plots.grid(page, x, metrics)
+    groups = plots.groups(records.runs)
+    trained = {record.run_id for record in records.epochs}
+    if not any(run.run_id in trained for run in records.runs):
+        yield "curves", "there are no epochs: give run folders, logs, or a runs.csv with its epochs.csv beside it"
+    for group in groups:
+        name = f"curves-{_slug(group[0])}" if len(groups) > 1 else "curves"
+        for number, figure in enumerate(plots.curves(group, records.epochs), 1):
+            yield _numbered(name, number), figure
+    if not any(plots.drawable(run, "biggest_kernel_avg_s") for run in records.runs):
+        yield "kernels", "no run has a kernel summary"
+    for number, figure in enumerate(plots.kernels(records.runs), 1):
+        yield _numbered("kernels", number), figure
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}-{number}"
+
+
+def _slug(heading: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", heading.lower()).strip("-")
