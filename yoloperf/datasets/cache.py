@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import stat
 import sys
 import zipfile
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import write_atomic
 from yoloperf.datasets.config import DataConfig
+from yoloperf.datasets.folders import writable
 
 # 1: first version. Raise it when the same files give other boxes.
 VERSION = 1
@@ -25,7 +25,7 @@ def cache_folder(config: DataConfig) -> Path:
     Where the root is read-only it lies in $XDG_CACHE_HOME or ~/.cache.
     """
     folder = config.root / ".yoloperf"
-    if not _writable(folder if folder.exists() else config.root):
+    if not writable(folder if folder.exists() else config.root):
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = home / "yoloperf" / f"{config.name}-{hashlib.sha256(str(config.root).encode()).hexdigest()[:8]}"
     try:
@@ -33,11 +33,6 @@ def cache_folder(config: DataConfig) -> Path:
     except OSError as error:
         raise UserError(f"cannot make the cache folder {folder} ({error.strerror}): set XDG_CACHE_HOME to another folder") from error
     return folder
-
-
-def _writable(folder: Path) -> bool:
-    # root may write anywhere, yet a folder whose permissions forbid it to everyone is meant to stay as it is
-    return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
 
 
 def fingerprint(config: DataConfig, split: str, files: list[Path]) -> str:

@@ -31,3 +31,21 @@ def _box(item: ElementTree.Element, names: tuple[str, ...], file: Path) -> list[
         return [names.index(name), *(float(item.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax"))]
     except ValueError as error:
         raise UserError(f"{file}: an object {name} has no numbers for xmin, ymin, xmax, ymax") from error
+
+
+def write_boxes(image: str, size: tuple[int, int], objects: list[tuple[str, tuple[int, int, int, int]]]) -> str:
+    """Text of the annotation file of an image of `size` (width, height) with objects (name, (xmin, ymin, xmax, ymax))."""
+    root = ElementTree.Element("annotation")
+    _children(root, filename=image)
+    _children(ElementTree.SubElement(root, "size"), width=size[0], height=size[1], depth=3)
+    for name, (xmin, ymin, xmax, ymax) in objects:
+        item = ElementTree.SubElement(root, "object")
+        _children(item, name=name, difficult=0)
+        _children(ElementTree.SubElement(item, "bndbox"), xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _children(parent: ElementTree.Element, **texts: str | int) -> None:
+    for tag, text in texts.items():
+        ElementTree.SubElement(parent, tag).text = str(text)
