@@ -129,6 +129,9 @@ class RunRecord:
     energy_source: str | None = _column("energy source", "NVML, RAPL", "Where energy_j comes from: counter, polled, rapl.")
     profiler: str | None = _column("profiler", "run.json, log", "Profiler that produced the kernel summary.")
     profile_reason: str | None = _column("profile note", "profiler", "Why there is no kernel summary.")
+    profile_s: float | None = _column(
+        "profiled pass", "profile.json", "Duration of the separate profiled pass at the end of the run; part of wall_s.", "s", show_seconds
+    )
     biggest_kernel_domain: str | None = _column("kernel domain", "profiler", "gpu for a GPU activity, cpu for an operator on a CPU.")
     biggest_kernel_name: str | None = _column("biggest kernel", "profiler", "Kernel (GPU) or operator (CPU) with the largest total time.")
     biggest_kernel_avg_s: float | None = _column(

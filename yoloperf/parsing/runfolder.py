@@ -91,6 +91,8 @@ def _take_profile(draft: Draft, folder: RunDir) -> None:
         return
     total = sum(row[4] or 0.0 for row in rows)
     draft.kernels += [(*row[:8], row[4] / total if total and row[4] is not None else None, row[9]) for row in rows]
+    if isinstance(profile.get("wall_s"), int | float):
+        draft.replace("profile_s", float(profile["wall_s"]))
     if profile.get("reason"):
         draft.replace("profile_reason", str(profile["reason"]))
 

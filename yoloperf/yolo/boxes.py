@@ -14,7 +14,7 @@ def _load_nms() -> None:
     """Register torchvision's operators without importing torchvision, whose models take as long to import as torch itself."""
     spec = importlib.util.find_spec("torchvision")
     assert spec and spec.origin, "torchvision is a requirement of this package"
-    torch.ops.load_library(next(Path(spec.origin).parent.glob("_C*.*")))
+    torch.ops.load_library(next(Path(spec.origin).parent.glob("_C*.*")))  # type: ignore[no-untyped-call]
 
 
 _load_nms()

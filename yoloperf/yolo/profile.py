@@ -1,6 +1,7 @@
 """A bounded look at the kernels of training steps with torch.profiler, reduced to a summary per kernel."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ def profile_steps(step: Callable[[], object], steps: int, device: torch.device) 
     """Run `step` (one training step) `steps` times under the profiler, after a warm-up, and summarise.
 
     Returns profiler, domain ("gpu": device kernels; "cpu": operators by their own time), steps, kernels (name, calls, total_s,
-    avg_s, min_s, max_s; longest total first) and reason: why there are none, or None.
+    avg_s, min_s, max_s; longest total first), wall_s of the whole pass, and reason: why there are no kernels, or None.
     """
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    started = time.perf_counter()
     for _ in range(_WARMUP_STEPS):
         step()
     with profile(activities=activities) as profiler:
@@ -36,8 +38,9 @@ def profile_steps(step: Callable[[], object], steps: int, device: torch.device) 
         elif not on_gpu and not event.is_user_annotation:
             kernels.setdefault(event.name, []).append(event.self_cpu_time_total * 1e-6)
     rows = sorted((_summary(name, times) for name, times in kernels.items() if sum(times) > 0), key=lambda row: -row["total_s"])
+    wall_s = time.perf_counter() - started
     reason = None if rows else f"torch.profiler recorded no {'GPU kernels' if on_gpu else 'operators'}"
-    return {"profiler": "torch", "domain": "gpu" if on_gpu else "cpu", "steps": steps, "kernels": rows, "reason": reason}
+    return {"profiler": "torch", "domain": "gpu" if on_gpu else "cpu", "steps": steps, "wall_s": wall_s, "kernels": rows, "reason": reason}
 
 
 def _summary(name: str, times: list[float]) -> dict[str, Any]:
