@@ -18,6 +18,11 @@ def test_the_training_dies_with_the_sweep(house: Any, helpers: Any) -> None:
     os.kill(process.pid, signal.SIGKILL)
     helpers.wait_for(lambda: not helpers.alive(trainer))
     assert house.states() == {BS4: "interrupted"}
+    crumb = house.run(BS4).path / ".run.json.abcdefgh"  # a kill within write_atomic leaves one
+    crumb.write_text("{")
+    house.write(batch=4, hyp="ok")
+    assert house.sweep()[0] == 0
+    assert not crumb.exists()
 
 
 def test_an_orphan_keeps_its_cell(house: Any, helpers: Any, monkeypatch: Any) -> None:

@@ -21,7 +21,7 @@ def test_the_rest_is_estimated_per_epoch_from_cells_of_its_kind() -> None:
 def test_a_growing_log_is_read_by_whole_lines(tmp_path: Path) -> None:
     log = tmp_path / "console.log"
     log.write_text(':::YOLOPERF {"key": "old"}\n')
-    tail = EventTail(log)
+    tail = EventTail(log, log.stat().st_size)
     with log.open("a") as stream:
         stream.write('said\n:::YOLOPERF {"key": "a"}\n:::YOLOPERF {"key')
         stream.flush()
@@ -30,4 +30,4 @@ def test_a_growing_log_is_read_by_whole_lines(tmp_path: Path) -> None:
         stream.flush()
         assert [event["key"] for event in tail.read()] == ["b"]
         assert tail.read() == []
-    assert EventTail(tmp_path / "absent").read() == []
+    assert EventTail(tmp_path / "absent", 0).read() == []

@@ -149,6 +149,7 @@ def test_ctrl_c_stops_in_order_and_the_next_call_goes_on(house: Any, helpers: An
     output, _ = process.communicate(timeout=10)
     assert process.returncode == 130
     assert output.splitlines()[-1].startswith(f"stopped; go on with: yoloperf sweep {house.file} --platform here")
+    assert "failed" not in output
     assert house.states() == {BS4: "cancelled", BS8: "missing"}
     assert not any(helpers.alive(pid) for _, pid in house.work(BS4))
     assert house.sweep()[0] == 0
@@ -209,6 +210,9 @@ def test_unknown_names_are_refused(house: Any) -> None:
     ):
         with pytest.raises(UserError, match=message):
             house.sweep(*flags)
+    house.write(axes={"batch": [4, 0]})
+    with pytest.raises(UserError, match="batch_size must be a whole number"):
+        house.sweep()
     assert not house.logs.exists()
 
 

@@ -51,8 +51,8 @@ class Progress:
             self._bar = tqdm(total=self._total, initial=self._done, bar_format=layout, file=sys.stdout, leave=False, dynamic_ncols=True)
 
     def started(self, cell: Cell, run: RunDir) -> None:
-        self._cell = cell
-        self._events = EventTail(run.console)
+        self._cell, self._run = cell, run
+        self._events: EventTail | None = None
         self._began = time.monotonic()
         self._epoch = 0
         self._next = 0.0
@@ -63,6 +63,9 @@ class Progress:
         if self._bar is None or now < self._next:
             return
         self._next = now + _REFRESH_S
+        if self._events is None:  # not before the attempt is on record, with the place where its log begins
+            attempts = (self._run.read() or {}).get("attempts") or [{}]
+            self._events = EventTail(self._run.console, attempts[-1].get("console_offset", 0))
         for event in self._events.read():
             self._epoch = event.get({"run_start": "start_epoch", "epoch": "epoch"}.get(event["key"], ""), self._epoch)
         epochs = self._cell.spec.epochs
@@ -73,7 +76,7 @@ class Progress:
         """Count the cell and print its line: its turn, status, trial, wall time and reason."""
         done = content["status"] in DONE
         self._done += done
-        self._failed += not done
+        self._failed += not done and content["status"] != "cancelled"
         self._todo.remove(cell)
         wall_s = content["wall_s"]
         if content["status"] == "ok" and wall_s:
@@ -114,10 +117,9 @@ class Progress:
 class EventTail:
     """The events that were appended to a growing log since the last look."""
 
-    def __init__(self, path: Path) -> None:
-        """Begins at the present end of the log."""
-        self._path = path
-        self._position = path.stat().st_size if path.exists() else 0
+    def __init__(self, path: Path, position: int) -> None:
+        """The first look begins at the byte `position`."""
+        self._path, self._position = path, position
 
     def read(self) -> list[dict[str, Any]]:
         """New events, whole lines only."""

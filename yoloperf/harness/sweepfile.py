@@ -68,13 +68,16 @@ def load_sweep(path: Path) -> SweepSpec:
         content = yaml.load(path.read_text(), Loader=_Loader)
     except FileNotFoundError:
         folder = path.parent if path.parent.is_dir() and any(path.parent.glob("*.yaml")) else Path("sweeps")
-        choose(str(path), [str(file) for file in folder.glob("*.yaml")], "sweep file")
+        files = [str(file) for file in folder.glob("*.yaml")]
+        choose(str(path), files or ["a path of your own, see sweeps/README.md"], "sweep file")
         raise
     except OSError as error:
         raise UserError(f"cannot read sweep file {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    return from_content(content, str(path), path.stem)
+    sweep = from_content(content, str(path), path.stem)
+    sweep.cells()  # a value that cannot be trained with is told now, before anything is written
+    return sweep
 
 
 def from_content(content: Any, where: str, default_name: str) -> SweepSpec:

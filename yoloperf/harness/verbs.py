@@ -85,16 +85,19 @@ def sweep_cells(args: argparse.Namespace, trainer: Sequence[str] | None = None) 
     places = survey(target.sweep, target.folder)
     counts = tally(places)
     print(target.title(places))
+    result = _result(target, places, stopped_early=early)
+    if counts["done"] == counts["cells"]:
+        return 0, result
     if stop.count:
         print(f"stopped; go on with: {_again(args, target)}")
     elif early:
         print(early)
-    return 130 if stop.count else int(counts["done"] < counts["cells"]), _result(target, places, stopped_early=early)
+    return 130 if stop.count else 1, result
 
 
 def _again(args: argparse.Namespace, target: _Target) -> str:
-    words = ["yoloperf", "sweep", str(args.file), "--platform", target.platform, "--logs", str(args.logs), "--profiler", args.profiler]
-    return shlex.join(words)
+    profiler = ["--profiler", args.profiler, "--profile-steps", str(args.profile_steps)]
+    return shlex.join(["yoloperf", "sweep", str(args.file), "--platform", target.platform, "--logs", str(args.logs), *profiler])
 
 
 def _dry_run(target: _Target, context: Context) -> Result:
