@@ -25,15 +25,15 @@ class Darknet(LineFormat):
     name = "darknet"
     description = "Darknet (pjreddie, AlexeyAB): training iterations and `detector map`"
     heads = (
-        ("iteration", rb"\d\d*: (?:-?[\d.]+|-?nan|-?inf), (?:-?[\d.]+|-?nan|-?inf) avg"),
+        ("iteration", rb"\d\d*+: (?:-?[\d.]+|-?nan|-?inf), (?:-?[\d.]+|-?nan|-?inf) avg"),
         ("loaded", rb"Loaded: [\d.]+ seconds"),
         ("mean_average_precision", rb"mean[_ ]average[_ ]precision \(mAP@"),
         ("last_accuracy", rb"Last accuracy mAP@"),
         ("threshold", rb"for (?:conf_)?thresh = [\d.]+, precision = "),
         ("saved", rb"Saving weights to \S+_final\.weights"),
-        ("known", rb"Region \S+ Avg", rb"v[34] \(\S+ ", rb"total_bbox = ", rb"Resizing", rb"\d\d* x \d+\s*$", rb"\d\d\d\d?\s*$"),
+        ("known", rb"Region \S+ Avg", rb"v[34] \(\S+ ", rb"total_bbox = ", rb"Resizing", rb"\d\d*+ x \d+\s*$", rb"\d\d\d\d?\s*$"),
         ("setup", rb"Learning Rate: ", rb"layer +filters"),
-        ("known", rb"\d\d* (?:conv|max|route|Shortcut|upsample|yolo|detection|Region)\b"),
+        ("known", rb"\d\d*+ (?:conv|max|route|Shortcut|upsample|yolo|detection|Region)\b"),
         ("known", rb"class_id = ", rb"detections_count = ", rb"IoU threshold = ", rb"calculation mAP", rb"\(next mAP", rb"rank = "),
         ("known", rb"Saving weights to", rb"Loading weights", rb"Done!", rb"seen \d", rb"Total BFLOPS", rb"for (?:conf_)?thresh"),
         ("known", rb"Very small path to the image", rb"CUDA allocate done", rb"try to allocate additional workspace_size"),

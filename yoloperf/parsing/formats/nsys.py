@@ -64,7 +64,8 @@ class Nsys(LineFormat):
     name = "nsys"
     description = "Nsight Systems: nsys stats reports (text, box, CSV; names of 2020 to today), kernels, copies, CUDA API, GPU trace"
     heads = (
-        ("title", rb"\*\* .+ \(\w+\):", rb"[CNOV][\w ()+-]*(?:Statistics|Summary)[\w ()]*:"),
+        ("title", rb"\*\* .+ \(\w+\):", rb"CUDA [\w ()+-]*:\s*$", rb"Operating System [\w ]*:\s*$", rb"NVTX [\w ()-]*:\s*$"),
+        ("title", rb"Open(?:GL|ACC|MP) [\w ()-]*:\s*$", rb"Vulkan [\w ()-]*:\s*$"),
         ("announced", rb"Processing \[", rb"\[\d+/\d+\] Executing '"),
         ("skipped", rb"SKIPPED: "),
         ("progress", rb"Generating '?\S", rb"Exporting ", rb"Importing ", rb"Processing events", rb"Saving ", rb"Collecting "),

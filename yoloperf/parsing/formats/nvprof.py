@@ -10,9 +10,11 @@ from yoloperf.parsing.formats.base import Answer, LineFormat, Signal
 from yoloperf.parsing.operators import operator
 from yoloperf.parsing.quantity import EXPONENT, text
 
-_TIME = rb"(\d+\.?\d*)([num]?s)"
+# Possessive quantifiers throughout: a table has hundreds of rows, and nothing in them to go back for
+_TIME = rb"(\d++\.?+\d*+)([num]?+s)"
 _ROW = re.compile(
-    rb"(?:\s*([A-Z][\w ()]*):)?\s*(\d+\.\d+)% +" + _TIME + rb" +(\d+) +" + rb" +".join([_TIME] * 3) + rb"(?:  (.*))?$", re.DOTALL
+    rb"\s*+(?:([A-Z][\w ()]*+):\s*+)?+(\d++\.\d++)% ++" + _TIME + rb" ++(\d++) ++" + rb" ++".join([_TIME] * 3) + rb"(?:  (.*+))?+$",
+    re.DOTALL,
 )
 _LABEL = re.compile(rb"\s*(GPU activities|API calls|OpenACC[^:]*):\s*$")
 _MESSAGE = re.compile(rb"==(?:\d+|======)==? +(.*)", re.DOTALL)

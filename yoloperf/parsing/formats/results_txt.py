@@ -11,7 +11,7 @@ _KEPT = ("box_loss", "obj_loss", "cls_loss", "precision", "recall", "map50", "ma
 class ResultsTxt(LineFormat):
     name = "yolo-results-txt"
     description = "results.txt of YOLOv3 and YOLOv5 (2020 to 2021): losses and validation of every epoch"
-    heads = (("row", rb"\d\d*/\d+\s+[\d.]+G(?:\s+[-+\d.einfa]+){13}\s*$"),)
+    heads = (("row", rb"\d\d*+/\d++\s++[\d.]++G(?:\s++[-+\d.einfa]++){13}+\s*$"),)
 
     def __init__(self, run: Draft) -> None:
         super().__init__(run)

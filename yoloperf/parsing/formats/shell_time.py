@@ -22,9 +22,9 @@ class ShellTime(LineFormat):
     anywhere = ((b"s system ", "zsh"),)
     heads = (
         ("bash", rb"real[\t ]+(?:\d+m)?\d+[.,]\d", rb"user[\t ]+(?:\d+m)?\d+[.,]\d", rb"sys[\t ]+(?:\d+m)?\d+[.,]\d"),
-        ("gnu", rb"\d[\d.]*user [\d.]+system "),
-        ("csh", rb"\d[\d.]*u [\d.]+s [\d:.]+ [\d.]+% "),
-        ("bsd", rb"\d[\d.]* real\s+[\d.]+ user\s"),
+        ("gnu", rb"\d[\d.]*+user [\d.]+system "),
+        ("csh", rb"\d[\d.]*+u [\d.]+s [\d:.]+ [\d.]+% "),
+        ("bsd", rb"\d[\d.]*+ real\s+[\d.]+ user\s"),
     )
 
     follows_end = True

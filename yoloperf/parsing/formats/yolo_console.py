@@ -13,10 +13,10 @@ from yoloperf.parsing.draft import Draft
 from yoloperf.parsing.formats.base import Answer, LineFormat, Signal
 from yoloperf.parsing.quantity import clock, number
 
-_ROW = re.compile(rb"\s*(\d+)/(\d+)\s+([\d.]+)G((?:\s+[-+.\deinfa]+){2,12}?)\s*:(.*)", re.DOTALL)
+_ROW = re.compile(rb"\s*+(\d++)/(\d++)\s++(\d++\.?+\d*+)G((?:\s++[-+.\deinfa]++){2,12}+)\s*+:(.*+)", re.DOTALL)
 _BAR = re.compile(rb"\s*(\d+)%.*?(\d+)/(\d+)(?: \[([\d:]+)<|\s.*?([\d:.]+s?)\s*$)?", re.DOTALL)
 _HEADER = re.compile(rb"\s*Epoch\s+(?:gpu_mem|GPU_mem)\s+(.*?)\s*$")
-_CLASS_ROW = re.compile(rb"\s+(?:all|\S.*?)\s+[\d.e+]+\s+[\d.e+]+((?:\s+(?:[\d.e+-]+|nan)){4,})\s*$")
+_NUMBER = re.compile(rb"[\d.e+-]+$|nan$")
 _COMPLETED = re.compile(rb"(\d+) epochs completed in ([\d.]+) hours")
 _LOSSES = {
     "GIoU": "box_loss",
@@ -43,11 +43,11 @@ class YoloConsole(LineFormat):
     name = "yolo-console"
     description = "ultralytics YOLOv3, YOLOv5 and 8.x: epochs, losses and validation on the console, 2020 to today"
     heads = (
-        ("row", rb"\d\d*/\d+\s+[\d.]+G\s+[-\d.naif]"),
+        ("row", rb"\d\d*+/\d++\s++[\d.]++G\s++[-\d.naif]"),
         ("header", rb"Epoch\s+(?:gpu_mem|GPU_mem)\s"),
         ("validation_bar", rb"Class\s+Images\s+(?:Targets|Labels|Instances)\s"),
         ("validation_row", rb"all\s+[\d.e+]+\s+[\d.e+]+\s"),
-        ("completed", rb"\d\d* epochs completed in "),
+        ("completed", rb"\d\d*+ epochs completed in "),
         ("final_validation", rb"Validating \S"),
         ("stopped_early", rb"EarlyStopping: Training stopped early", rb"Training stopped early", rb"Stopping training early"),
     )
@@ -121,11 +121,11 @@ class YoloConsole(LineFormat):
         return True
 
     def validation_row(self, line: bytes) -> Answer:
-        match = _CLASS_ROW.match(line)
-        if match is None or self.run.cut:
+        cells = line.split()
+        if self.run.cut or len(cells) < 7 or not all(map(_NUMBER.match, cells[1:7])):
             return False
-        values = [number(value) for value in match[1].split()[:4]]
-        images = line.split()[1]
+        values = [number(cell) for cell in cells[3:7]]
+        images = cells[1]
         if images.isdigit():
             self.run.replace("val_images", int(images))
         if self.is_final:
@@ -135,7 +135,7 @@ class YoloConsole(LineFormat):
             epoch = self.current if self.current is not None else self.headers - 1 if self.headers else None
             self.validations.append(_Validation(epoch, self.run.trainer_done, values))
         self.run.alive_line = self.run.line
-        return lambda row: _CLASS_ROW.match(row) is not None and not row.lstrip().startswith(b"all ")
+        return _is_class_row  # rows of single classes follow the one of all
 
     def completed(self, line: bytes) -> Answer:
         match = _COMPLETED.match(line)
@@ -213,3 +213,9 @@ class YoloConsole(LineFormat):
         """A validation without a training: values of the run itself."""
         for name, value in zip(_METRICS[:3] if self.f1 else _METRICS, values, strict=False):
             self.run.default(name, value)
+
+
+def _is_class_row(line: bytes) -> bool:
+    """A name (which may hold spaces), images, instances and at least four metrics."""
+    cells = line.split()
+    return len(cells) >= 7 and cells[0] != b"all" and all(map(_NUMBER.match, cells[-6:]))
