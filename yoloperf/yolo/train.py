@@ -185,7 +185,11 @@ def _profile(trainer: Trainer, steps: int, rundir: RunDir) -> None:
     """Profile steps that change nothing which is kept: every checkpoint is written already."""
     batch = next(trainer.batches.epoch(1, mosaic=True))
     trainer.network.train()
-    summary = profile_steps(lambda: trainer.train_step(batch), steps, trainer.compute.device)
+    try:
+        summary = profile_steps(lambda: trainer.train_step(batch), steps, trainer.compute.device)
+    except RuntimeError as error:  # the profiler's or the device's: the training that it follows is done all the same
+        print(f"train.py: no profile: {error}", file=sys.stderr)
+        return
     write_profile(rundir.profile, summary)
     print(show_profile(summary))
 
