@@ -7,18 +7,18 @@ from typing import Any
 
 from yoloperf.core.record import RunRecord, columns
 from yoloperf.core.rundir import RunDir
-from yoloperf.parsing.content import chunks, open_content
-from yoloperf.parsing.draft import Draft, KernelRow, Rejected, Run
+from yoloperf.parsing.draft import Account, Draft, KernelRow, Rejected, Run
+from yoloperf.parsing.files import Unknown, read_file
 from yoloperf.parsing.formats.events import fits
-from yoloperf.parsing.lines import LogReader
 from yoloperf.parsing.operators import operator
 
 _RUN = columns(RunRecord)
 _IDENTITY = ("platform", "sweep", "trial")
+_BESIDE = ("profiler", "profile_reason", "gpu_name", "driver", "gpu_mem_bytes", "gpu_mem_peak_bytes", "gpu_util_pct", "gpu_power_w")
 _SPEC = ("batch_size", "epochs", "img_size", "accumulate", "lr_scale", "seed", "workers", "threads", "weights")
 
 
-def read_run_folder(folder: RunDir) -> Iterator[Run | Rejected]:
+def read_run_folder(folder: RunDir, unknown: Unknown | None = None) -> Iterator[Run | Rejected]:
     """The run of a folder: one Run, and what of it could not be read."""
     content = folder.read()
     if content is None:
@@ -28,18 +28,16 @@ def read_run_folder(folder: RunDir) -> Iterator[Run | Rejected]:
     draft.formats["run-folder"] = None
     _take_run_json(draft, content)
     if folder.console.exists():
-        reader = LogReader(lambda: draft)
-        try:
-            with open_content(folder.console) as stream:
-                list(reader.read(chunks(stream)))
-        except OSError as error:
-            draft.rejected.append(Rejected(str(folder.console), None, error.strerror or str(error)))
+        draft.source = str(folder.console)  # so that rejected lines say where they stand
+        yield from (item for item in read_file(folder.console, lambda: draft, unknown) if isinstance(item, Rejected))
+        draft.source = str(folder.path)
+    _take_accounts(draft, content.get("attempts"))
     _take_profile(draft, folder)
-    draft.source = str(folder.path)
+    yield from _take_beside(draft, folder)
     named = zip(_IDENTITY, folder.path.resolve().parts[-3:], strict=False)
     run = draft.finish("/".join(str(content.get(name) or part) for name, part in named))
-    yield replace(run, record=_judge(run.record, content))
-    yield from (replace(item, path=str(folder.console) if item.line else item.path) for item in draft.rejected)
+    yield replace(run, record=_account(_judge(run.record, content), content))
+    yield from draft.rejected
 
 
 def _take_run_json(draft: Draft, content: Mapping[str, Any]) -> None:
@@ -62,6 +60,41 @@ def _take(draft: Draft, values: Mapping[str, Any], names: tuple[str, ...]) -> No
             draft.replace(name, values[name])
 
 
+def _take_accounts(draft: Draft, attempts: Any) -> None:
+    """One account an attempt: GNU time's block, or the kernel's figures where GNU time was killed; none unless all are there."""
+    if not isinstance(attempts, list) or not all(isinstance(attempt, dict) for attempt in attempts):
+        return
+    blocks = iter(draft.accounts)
+    accounts = [_account(attempt) if attempt.get("accounting") == "wait4" else next(blocks, None) for attempt in attempts]
+    draft.accounts = [account for account in accounts if account is not None]
+
+
+def _account(attempt: Mapping[str, Any]) -> Account:
+    user_s, system_s, wall_s, rss = (
+        float(value) if isinstance(value := attempt.get(key), int | float) else None
+        for key in ("user_s", "system_s", "wall_s", "max_rss_bytes")
+    )
+    share = None if None in (user_s, system_s) or not wall_s else round(100 * ((user_s or 0) + (system_s or 0)) / wall_s)
+    return Account(user_s=user_s, system_s=system_s, wall_s=wall_s, cpu_percent=share, max_rss_kib=None if rss is None else rss / 1024)
+
+
+def _take_beside(draft: Draft, folder: RunDir) -> Iterator[Rejected]:
+    """Other profilers' output (profile.*) and the device's samples, in whatever format they are."""
+    for path in (*sorted(folder.path.glob("profile.*")), folder.device_csv):
+        if path == folder.profile or not path.is_file():
+            continue
+        for item in read_file(path, lambda path=path: Draft(str(path))):  # type: ignore[misc]
+            if isinstance(item, Rejected):
+                yield item
+                continue
+            found = item.finish("")
+            draft.kernels += item.kernels
+            draft.formats |= item.formats
+            draft.rejected += item.rejected
+            for name in _BESIDE:
+                draft.default(name, getattr(found.record, name))
+
+
 def _judge(record: RunRecord, content: Mapping[str, Any]) -> RunRecord:
     """run.json's status holds, unless the log shows that the run failed or says more exactly why."""
     status, reason = content.get("status"), content.get("reason") or None
@@ -72,6 +105,28 @@ def _judge(record: RunRecord, content: Mapping[str, Any]) -> RunRecord:
     if record.status in (None, "ok", "incomplete") or (status == "failed" == record.status):
         return replace(record, status=status, reason=reason or (record.reason if status == "failed" else None))
     return replace(record, notes=_join(record.notes, f"run.json says {status}, the log {record.status}: the log is believed"))
+
+
+def _account(record: RunRecord, content: Mapping[str, Any]) -> RunRecord:
+    """Process times from the attempts in run.json where the log has none, as on a machine without GNU time.
+
+    A run whose wall time run.json leaves open, because an attempt's end was not seen, has none: the trainer's own event covers
+    only its last attempt.
+    """
+    if "wall_s" in content:
+        record = replace(record, wall_s=content["wall_s"])
+    attempts = [attempt for attempt in content.get("attempts") or [] if isinstance(attempt, dict)]
+    if record.user_s is not None or not attempts or any(attempt.get("user_s") is None for attempt in attempts):
+        return record
+    user_s, system_s = (sum(attempt[name] for attempt in attempts) for name in ("user_s", "system_s"))
+    return replace(
+        record,
+        user_s=user_s,
+        system_s=system_s,
+        max_rss_bytes=max(attempt["max_rss_bytes"] for attempt in attempts),
+        cpu_percent=100 * (user_s + system_s) / record.wall_s if record.wall_s else None,
+        notes=_join(record.notes, "process times from the kernel's own accounting: no GNU time"),
+    )
 
 
 def _join(*texts: str | None) -> str:

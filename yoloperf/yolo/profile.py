@@ -39,8 +39,15 @@ def profile_steps(step: Callable[[], object], steps: int, device: torch.device) 
             kernels.setdefault(event.name, []).append(event.self_cpu_time_total * 1e-6)
     rows = sorted((_summary(name, times) for name, times in kernels.items() if sum(times) > 0), key=lambda row: -row["total_s"])
     wall_s = time.perf_counter() - started
-    reason = None if rows else f"torch.profiler recorded no {'GPU kernels' if on_gpu else 'operators'}"
-    return {"profiler": "torch", "domain": "gpu" if on_gpu else "cpu", "steps": steps, "wall_s": wall_s, "kernels": rows, "reason": reason}
+    if not rows:
+        return empty_summary(steps, device, f"torch.profiler recorded no {'GPU kernels' if on_gpu else 'operators'}")
+    return {**empty_summary(steps, device, None), "wall_s": wall_s, "kernels": rows}
+
+
+def empty_summary(steps: int, device: torch.device, reason: str | None) -> dict[str, Any]:
+    """A summary without kernels, for the reason given."""
+    domain = "gpu" if device.type == "cuda" else "cpu"
+    return {"profiler": "torch", "domain": domain, "steps": steps, "wall_s": None, "kernels": [], "reason": reason}
 
 
 def _summary(name: str, times: list[float]) -> dict[str, Any]:

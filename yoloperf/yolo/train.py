@@ -26,7 +26,7 @@ from yoloperf.datasets.labels import Split, load_split
 from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
 from yoloperf.yolo.device import available_cores, prepare
 from yoloperf.yolo.images import open_images
-from yoloperf.yolo.profile import profile_steps, show_profile, write_profile
+from yoloperf.yolo.profile import empty_summary, profile_steps, show_profile, write_profile
 from yoloperf.yolo.recipe import load_recipe
 from yoloperf.yolo.trainer import EpochResult, Trainer
 from yoloperf.yolo.weights import find_weights, load_weights, transfer
@@ -188,8 +188,7 @@ def _profile(trainer: Trainer, steps: int, rundir: RunDir) -> None:
     try:
         summary = profile_steps(lambda: trainer.train_step(batch), steps, trainer.compute.device)
     except RuntimeError as error:  # the profiler's or the device's: the training that it follows is done all the same
-        print(f"train.py: no profile: {error}", file=sys.stderr)
-        return
+        summary = empty_summary(steps, trainer.compute.device, str(error).splitlines()[0])
     write_profile(rundir.profile, summary)
     print(show_profile(summary))
 
