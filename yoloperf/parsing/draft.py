@@ -80,7 +80,8 @@ class Draft:
     causes: list[Cause] = field(default_factory=list)
     open: set[str] = field(default_factory=set)  # what began and must still end
     ended: bool = False  # the log has said how the run ended: a beginning of any kind belongs to the next one
-    pending: dict[str, Any] = field(default_factory=dict)  # values that are the next run's
+    pending: dict[str, Any] = field(default_factory=dict)  # what formats have read that is the next run's
+    carried: dict[str, Any] = field(default_factory=dict)  # what was pending in the run before
     alive_line: int = 0  # last line that shows the training going on
     epochs_seen: bool = False
     trainer_version: tuple[int, ...] | None = None
@@ -181,7 +182,7 @@ class Draft:
         found: dict[str, Any] = {"command": last.command, "exit_code": last.exit_code if last.signal is None else 128 + last.signal}
         attempts = self.facts.get("attempts", len(self.accounts))
         if len(self.accounts) != attempts:
-            self.notes.append(f"process times left empty: {attempts} attempts, {len(self.accounts)} GNU time blocks")
+            self.notes.append(f"process times left empty: {attempts} attempts, of which {len(self.accounts)} are accounted for")
             return found
         for name in ("user_s", "system_s", "wall_s"):
             found[name] = _sum(getattr(account, name) for account in self.accounts)

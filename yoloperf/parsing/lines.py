@@ -64,8 +64,7 @@ class LogReader:
     def begin_run(self, pending: Mapping[str, Any]) -> None:
         self.run = self.new_draft()
         self.run.line = self.number
-        for name, value in pending.items():
-            self.run.set(name, value)
+        self.run.carried = dict(pending)
         self.readers: dict[int, LineFormat] = {}
         self.counted: set[int] = set()  # formats that have read a line
         self.block: Block | None = None

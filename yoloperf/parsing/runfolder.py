@@ -27,7 +27,7 @@ def read_run_folder(folder: RunDir, unknown: Unknown | None = None) -> Iterator[
     draft = Draft(str(folder.path), whole_folder=True)
     draft.formats["run-folder"] = None
     _take_run_json(draft, content)
-    if folder.console.exists():
+    if folder.console.exists() and folder.console.stat().st_size:
         draft.source = str(folder.console)  # so that rejected lines say where they stand
         yield from (item for item in read_file(folder.console, lambda: draft, unknown) if isinstance(item, Rejected))
         draft.source = str(folder.path)

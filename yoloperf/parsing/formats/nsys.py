@@ -76,11 +76,12 @@ class Nsys(LineFormat):
 
     def __init__(self, run: Draft) -> None:
         super().__init__(run)
-        self.report = ""
-        self.seen: set[str] = set()
+        self.report: str = run.carried.get("nsys report", "")
+        self.seen: dict[str, str] = {}  # report -> how it was printed
+        self.repeated = False  # the table at hand says again what another form of it said
         self.columns: list[str] = []
         self.exponents: list[bytes] = []
-        self.csv = self.box = False
+        self.csv = self.box = self.host_calls = False
         self.gpu: list[KernelRow] = []
         self.combined: list[KernelRow] = []
         self.trace = Summary("nsys", "gpu")
@@ -91,11 +92,6 @@ class Nsys(LineFormat):
         if not match and not _OLD_TITLE.match(line):
             return False
         report = text(match[2] if match else line)
-        if match and match[1].startswith(b"DEPRECATED"):
-            report = text(match[2])
-        if self.another(report in self.seen):
-            return Signal.NEXT_RUN
-        self.seen.add(report)
         self.report = report
         self.run.default("profiler", "nsys")
         return True
@@ -129,6 +125,13 @@ class Nsys(LineFormat):
         self.columns = [_COLUMNS.get(name) or _COLUMNS.get(re.sub(r"\(\w+\)$", "", name), name) for name in names]
         if "name" not in self.columns:
             return False
+        report, form = self.report or ",".join(self.columns), "box" if self.box else "csv" if self.csv else "text"
+        if self.another(self.seen.get(report) == form):  # the same report once more: of another process
+            self.run.pending["nsys report"] = self.report
+            return Signal.NEXT_RUN
+        self.repeated = self.seen.setdefault(report, form) != form
+        self.run.default("profiler", "nsys")
+        self.host_calls = "numcalls" in names
         units = [match[1].encode() if (match := _UNIT.search(head)) else b"" for head in heads]
         whole = next((unit for unit in units if unit), b"ns")
         self.exponents = [EXPONENT.get(UNIT_NAMES.get(unit or whole, unit or whole), b"e-9") for unit in units]
@@ -145,7 +148,7 @@ class Nsys(LineFormat):
             return False
         row = dict(zip(self.columns, cells, strict=True))
         domain = _domain(self.report) if self.report else self._domain_of(row)
-        if not domain:
+        if not domain or self.repeated:
             return True
         if "duration" in row:
             return self._activity(row)
@@ -160,12 +163,12 @@ class Nsys(LineFormat):
         return content.split(None, len(self.columns) - 1)
 
     def _domain_of(self, row: dict[str, str]) -> str:
-        """Domain of a bare CSV: by what its rows are called, as nothing else says."""
+        """Domain of a table without a title, by its columns; host calls that are not CUDA's are left out."""
         if "duration" in row:
             return "trace"
-        if re.match(r"cu[A-Z]|cuda[A-Z]", row["name"]):
-            return "api"
-        return "" if "numcalls" in self.seen else "gpu"
+        if self.host_calls:
+            return "api" if re.match(r"cu[A-Z]|cuda[A-Z]", row["name"]) else ""
+        return "gpu" if "calls" in row else ""
 
     def _summary_row(self, row: dict[str, str], domain: str) -> bool:
         values = {}

@@ -3,6 +3,7 @@
 import re
 
 from yoloperf.parsing.command import take_arguments, whole
+from yoloperf.parsing.draft import Draft
 from yoloperf.parsing.formats.base import Answer, LineFormat, Signal
 from yoloperf.parsing.quantity import size, text
 
@@ -44,7 +45,11 @@ class YoloSetup(LineFormat):
         ("known", rb"ClearML: ", rb"train: (?:New cache|Caching|Fast image)", rb"val: (?:New cache|Caching|Fast image)"),
     )
 
-    arguments_seen = False
+    def __init__(self, run: Draft) -> None:
+        super().__init__(run)
+        self.arguments_seen = False
+        self._take_device(run.carried.get("device", {}))
+
 
     def device(self, line: bytes) -> Answer:
         after_end = self.run.trainer_done  # printed again before the last validation, or by the next run: its arguments follow
@@ -53,12 +58,15 @@ class YoloSetup(LineFormat):
         version = _VERSION.match(line)
         if version:
             self.run.trainer_version = tuple(int(part) for part in version[1].split(b"."))
-        for name, value in self._device(line).items():
-            if after_end:
-                self.run.pending[name] = value
-            else:
-                self.run.default(name, value)
+        if after_end:
+            self.run.pending["device"] = self._device(line)
+        else:
+            self._take_device(self._device(line))
         return True
+
+    def _take_device(self, found: dict[str, object]) -> None:
+        for name, value in found.items():
+            self.run.default(name, value)
 
     def _device(self, line: bytes) -> dict[str, object]:
         found: dict[str, object] = {}
