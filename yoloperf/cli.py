@@ -20,6 +20,7 @@ VERBS = {
     "check-table": "yoloperf.parsing.verbs",
     "table": "yoloperf.report.verbs",
     "plot": "yoloperf.report.verbs",
+    "compare": "yoloperf.report.compare_verb",
     "evaluate": "yoloperf.yolo.verbs",
     "data": "yoloperf.datasets.verbs",
 }

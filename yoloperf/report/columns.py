@@ -50,6 +50,15 @@ def _between(first: str, end: str) -> list[str]:
 # measured by the run, so of no worth in the row of a run that failed
 FIGURES = frozenset(_between(SECTIONS["Time and memory of the process"], SECTIONS["Where it ran"])) - _SET_UP
 
+# which side of a figure is the good one; a column that is not here has none
+_LOWER = (
+    *("wall_s", "user_s", "system_s", "startup_s", "step_time_s", "data_time_s"),
+    *("max_rss_bytes", "tree_peak_bytes", "gpu_mem_peak_bytes", "energy_j", "biggest_kernel_avg_s"),
+    *("box_loss", "obj_loss", "cls_loss"),
+)
+_HIGHER = ("images_per_s", "mfu", "precision", "recall", "map50", "map50_95")
+BETTER = dict.fromkeys(_LOWER, "lower") | dict.fromkeys(_HIGHER, "higher")
+
 
 def require(name: str) -> str:
     """`name` if it is a column of runs.csv; otherwise UserError with the nearest."""

@@ -3,6 +3,7 @@
 import argparse
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,14 @@ from yoloperf.core.verb import Result, Verb
 from yoloperf.report import render
 from yoloperf.report.columns import RUN_COLUMNS, failed, require
 from yoloperf.report.load import Records, load
+from yoloperf.report.render import Table
 from yoloperf.report.tables import default_columns, order, raw_csv, select, tables
 
 PIPED_WIDTH = 120  # characters of a line where no terminal says how many it has
 
 
-def _input_flags(parser: argparse.ArgumentParser) -> None:
+def input_flags(parser: argparse.ArgumentParser) -> None:
+    """Where the runs come from, the same for every verb of the room."""
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="runs.csv, run folder, log, or a folder that holds them")
     parser.add_argument(
         "--filter",
@@ -26,15 +29,22 @@ def _input_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _selected(args: argparse.Namespace) -> Records:
+def selected(args: argparse.Namespace) -> Records:
+    """The records that input_flags asks for; what the parser could not read is said on stderr."""
     records = load(args.paths)
     if records.unread:
         print(f"not read: {records.unread} files or lines; `yoloperf parse {args.paths[0]}` names them", file=sys.stderr)
     return replace(records, runs=select(records.runs, args.filter))
 
 
+def print_tables(tables: Sequence[Table], form: str) -> None:
+    """To the width of the terminal, or in one of the other formats."""
+    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns
+    print(render.text(tables, width) if form == "text" else render.FORMATS[form](tables), end="")
+
+
 def _table_flags(parser: argparse.ArgumentParser) -> None:
-    _input_flags(parser)
+    input_flags(parser)
     parser.add_argument("--columns", metavar="A,B,...", help="columns of runs.csv, or 'all' that have a value (default: the 2020 study's)")
     parser.add_argument("--sort", metavar="COLUMN", help="one table sorted by this column (default: by what identifies the runs)")
     parser.add_argument("--descending", action="store_true", help="sort from the largest value down")
@@ -43,7 +53,7 @@ def _table_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _table(args: argparse.Namespace) -> Result:
-    runs = order(_selected(args).runs, args.sort, args.descending)
+    runs = order(selected(args).runs, args.sort, args.descending)
     names = None
     if args.columns == "all":
         names = [name for name in RUN_COLUMNS if any(getattr(run, name) is not None for run in runs)]
@@ -56,8 +66,7 @@ def _table(args: argparse.Namespace) -> Result:
         print(raw_csv(runs, shown), end="")
     else:
         parts = tables(runs, names, args.study)
-        width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns
-        print(render.text(parts, width) if args.format == "text" else render.FORMATS[args.format](parts), end="")
+        print_tables(parts, args.format)
     keys = ("run_id", "status", "reason")
     rows = [{name: getattr(run, name) for name in [*keys, *(n for n in shown if n not in keys)]} for run in runs]
     return 0, {"runs": len(runs), "failed": sum(map(failed, runs)), "columns": list(shown), "rows": rows}
@@ -72,7 +81,7 @@ table = Verb(
 
 
 def _plot_flags(parser: argparse.ArgumentParser) -> None:
-    _input_flags(parser)
+    input_flags(parser)
     parser.add_argument("-o", "--out", type=Path, default=Path("plots"), metavar="DIR", help="folder of the pictures (default: plots)")
     parser.add_argument("--format", choices=("png", "svg"), default="png", help="picture format (default: png)")
 
@@ -80,7 +89,7 @@ def _plot_flags(parser: argparse.ArgumentParser) -> None:
 def _plot(args: argparse.Namespace) -> Result:
     from yoloperf.report.pictures import save_all  # matplotlib takes a second to import, and table has no use for it
 
-    paths, missing = save_all(_selected(args), args.out, args.format)
+    paths, missing = save_all(selected(args), args.out, args.format)
     for path in paths:
         print(path)
     for name, reason in missing.items():

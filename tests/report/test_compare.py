@@ -1,0 +1,178 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from yoloperf.cli import main
+from yoloperf.core.errors import UserError
+from yoloperf.core.record import RunRecord, to_csv
+from yoloperf.report.compare import comparison_table, contested, match, median_ratio, metrics_of, ratio, wins
+from yoloperf.report.fairness import judge
+from yoloperf.report.load import load
+from yoloperf.report.significance import significance, verdict
+
+from .conftest import make
+from .test_published import PUBLISHED
+
+
+def _two_platforms(repeats: int, factor: float) -> list[RunRecord]:
+    """Repeats with a little spread; the cloud takes `factor` times as long."""
+    runs = []
+    for platform, times in (("baremetal", 1.0), ("cloud", factor)):
+        for k in range(repeats):
+            run = make(platform, "yolov3", 4, 1)
+            runs.append(replace(run, run_id=f"{run.run_id}_{k}", seed=k, user_s=times * (20.0 + 0.1 * k)))
+    return runs
+
+
+def test_cells_are_matched_on_everything_else(study: list[RunRecord]) -> None:
+    comparison = match(study, "platform")
+    assert comparison.keys == ["model", "batch_size", "epochs"]
+    assert len(comparison.cells) == 8
+    assert comparison.alone == 0
+    by_size = match(study, "batch_size", baseline="8")
+    assert (by_size.keys, by_size.baseline, by_size.levels) == (["platform", "model", "epochs"], 8, [4, 8])
+
+
+def test_ratios_and_wins_on_the_published_runs() -> None:
+    runs = load([PUBLISHED]).runs
+    comparison = match(runs, "platform", "baremetal")
+    by_cell = {(run.platform, run.model, run.batch_size, run.epochs): run.user_s for run in runs}
+    by_hand = {
+        (m, b, e): c / p
+        for (platform, m, b, e), c in by_cell.items()
+        if platform == "cloud" and c and (p := by_cell["baremetal", m, b, e])
+    }
+    assert len(by_hand) == contested(comparison, "user_s") == 31
+    assert median_ratio(comparison, "cloud", "user_s") == pytest.approx(median(by_hand.values()))
+    assert wins(comparison, "user_s") == {"baremetal": sum(r > 1 for r in by_hand.values()), "cloud": sum(r < 1 for r in by_hand.values())}
+    for cell in comparison.cells:
+        assert ratio(cell, "cloud", "baremetal", "user_s") == pytest.approx(by_hand.get(cell.key))
+
+
+def test_different_kernels_are_not_compared() -> None:
+    runs = load([PUBLISHED]).runs
+    assert "biggest_kernel_avg_s" not in metrics_of(match(runs, "platform"))
+    assert "biggest_kernel_avg_s" in metrics_of(match(runs, "batch_size"))
+
+
+def test_the_best_is_marked_and_a_failure_named(study: list[RunRecord]) -> None:
+    table = comparison_table(match(study, "batch_size"), "user_s")
+    assert table.title == "user time (lower is better)"
+    assert table.headings == ["platform", "model", "epochs", "batch size 4", "batch size 8", "8 / 4"]
+    assert table.rows[0].cells == ["baremetal", "yolov3", "1", "20.0 s", "15.0 s", "0.75"]
+    assert (0, 4) in table.best
+    assert table.rows[3].cells == ["baremetal", "yolov3-tiny", "5", "60.0 s", "oom", ""]
+    assert table.rows[-1].cells[0] == "median"
+
+
+def test_a_share_of_nothing_is_absent(study: list[RunRecord]) -> None:
+    comparison = match(study, "platform")
+    assert ratio(comparison.cells[0], "cloud", "baremetal", "precision") is None
+    assert not {row for row, _ in comparison_table(comparison, "recall").best}, "a tie has no winner"
+
+
+def test_settings_that_vary_within_a_platform_split_its_cells(study: list[RunRecord]) -> None:
+    half = [replace(run, run_id=f"{run.run_id}_fp16", precision_mode="fp16", user_s=1.0) for run in study[:8]]
+    whole = [replace(run, precision_mode="fp32") for run in study]
+    comparison = match([*half, *whole], "platform")
+    assert "user_s" in metrics_of(comparison)
+    assert comparison.alone == 8
+    assert all(cell.values("cloud", "user_s") != [1.0] for cell in comparison.cells)
+
+
+@pytest.mark.parametrize(("by", "words"), [("engine", "not recorded"), ("img_size", "column to compare by")])
+def test_nothing_to_compare(study: list[RunRecord], by: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        match(study, by)
+
+
+def test_no_common_cell(study: list[RunRecord]) -> None:
+    apart = [run for run in study if (run.platform == "cloud") == (run.batch_size == 4)]
+    with pytest.raises(UserError, match="share a cell"):
+        match(apart, "platform")
+
+
+def test_no_repeats_no_significance(study: list[RunRecord]) -> None:
+    comparison = match(study, "platform")
+    tested = significance(comparison, ["user_s"])
+    assert tested == []
+    assert "no difference here is called significant" in verdict(comparison, tested)
+    assert "4 runs of a cell" in verdict(comparison, tested)
+
+
+def test_enough_repeats_settle_it() -> None:
+    comparison = match(_two_platforms(5, 1.2), "platform")
+    (found,) = significance(comparison, ["user_s"])
+    assert found.significant and found.effect == 1.0
+    assert found.ratio == pytest.approx(1.2)
+    (same,) = significance(match(_two_platforms(5, 1.0), "platform"), ["user_s"])
+    assert not same.significant
+
+
+def test_many_tests_raise_the_bar() -> None:
+    runs = [replace(run, model=f"m{k}", run_id=f"{k}{run.run_id}") for k in range(6) for run in _two_platforms(4, 1.2)]
+    found = significance(match(runs, "platform"), ["user_s"])
+    assert len(found) == 6 and not any(item.significant for item in found)
+    assert "with 5 runs of each cell" in verdict(match(runs, "platform"), found)
+
+
+def test_a_fair_pair() -> None:
+    full = replace(make("a", "m", 4, 1), dataset_hash="d", precision_mode="fp32", torch="2.4", cpu_count=8)
+    other = replace(full, platform="b", gpu_name="B")
+    assert judge(full, other, ["platform"]).verdict == "yes"
+    assert judge(full, other).verdict == "with care"
+    assert judge(full, replace(other, torch="2.5"), ["platform"]).conditions == {"torch": ("2.4", "2.5")}
+    assert judge(full, replace(other, torch=None), ["platform"]).unknown == ("torch",)
+
+
+def test_unlike_work_and_failures_are_refused() -> None:
+    run = make("a", "m", 4, 1)
+    other = judge(run, replace(run, dataset="coco", epochs=5))
+    assert other.verdict == "no"
+    assert "must not be compared" in other.sentence() and "epochs 1 and 5" in other.sentence()
+    lost = judge(run, replace(run, status="oom"))
+    assert lost.verdict == "no" and "is oom" in lost.sentence()
+
+
+def test_unlike_work_is_said_first(study: list[RunRecord]) -> None:
+    runs = [replace(run, dataset_hash=run.platform, torch=run.platform) for run in study]
+    assert match(runs, "platform").cautions[0] == "NOT THE SAME WORK: data hash differs: baremetal and cloud (7 of 7 pairs)"
+
+
+def test_verb(runs_csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(runs_csv), "--metrics", "user_s"]) == 0
+    out = capsys.readouterr().out
+    assert "best user time: baremetal in 0, cloud in 0 of 7 cells" in out
+    assert main(["compare", str(runs_csv), "--by", "batch_size", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [item["metric"] for item in result["metrics"]] == [
+        "user_s",
+        "cpu_percent",
+        "max_rss_bytes",
+        "biggest_kernel_avg_s",
+        "precision",
+        "recall",
+    ]
+    assert result["metrics"][0]["wins"] == {"4": 0, "8": 7}
+
+
+def test_verb_with_repeats_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text(to_csv(RunRecord, _two_platforms(5, 2.0)))
+    assert main(["compare", str(path), "--json", "--metrics", "user_s"]) == 0
+    (test,) = json.loads(capsys.readouterr().out)["significance"]["tests"]
+    assert test["p"] == pytest.approx(2 / 252)
+    assert test["other"]["count"] == 5
+
+
+def test_two_runs(runs_csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["cloud/yolov3_bs4_ep1", "baremetal/yolov3_bs4_ep1"]
+    assert main(["compare", str(runs_csv), "--runs", *names]) == 0
+    assert "may be compared with care; conditions differ: platform cloud and baremetal" in capsys.readouterr().out
+    assert main(["compare", str(runs_csv), "--runs", "cloud/yolov3_bs4_ep2", names[1]]) == 2
+    assert "did you mean" in capsys.readouterr().err
+    assert main(["compare", str(runs_csv), "--metrics", "model"]) == 2
+    assert "no measured number" in capsys.readouterr().err

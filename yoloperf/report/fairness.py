@@ -1,0 +1,75 @@
+"""May two runs be compared? What else differs between them besides what is compared."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from yoloperf.core.record import RunRecord, shown
+from yoloperf.report.columns import RUN_COLUMNS, failed
+
+# the work itself: runs that differ here did not do the same
+WORK = (
+    *("model", "weights", "dataset", "dataset_hash", "train_images", "val_images"),
+    *("img_size", "batch_size", "epochs", "accumulate", "lr_scale"),
+)
+# what changes time or quality while the work stays the same
+CONDITIONS = (
+    *("platform", "gpu_name", "cpu_count", "driver", "cuda", "torch", "engine", "precision_mode"),
+    *("threads", "workers", "profiler", "attempts"),
+)
+# what is part of the thing compared, so that it differs by its nature
+IMPLIED = {"platform": {"gpu_name", "gpu_mem_bytes", "driver"}, "model": {"weights"}, "engine": {"weights"}}
+# without these two equal, no verdict is clean
+NEEDED = ("dataset_hash", "precision_mode", "torch", "cpu_count")
+
+
+@dataclass(frozen=True)
+class Fairness:
+    """Verdict on two runs: "yes", "with care" or "no", and the columns that decide it.
+
+    `work` and `conditions` map a column to the two values that differ; `unknown` are columns that one of them lacks.
+    """
+
+    verdict: str
+    work: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    conditions: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+    def sentence(self) -> str:
+        """The verdict with its reasons, in one line."""
+        reasons = list(self.failed)
+        if self.work:
+            reasons.append("they did different work: " + _differences(self.work))
+        if self.conditions:
+            reasons.append("conditions differ: " + _differences(self.conditions))
+        if self.unknown:
+            reasons.append("not recorded for both: " + ", ".join(RUN_COLUMNS[name].metadata["title"] for name in self.unknown))
+        answer = {"yes": "may be compared", "with care": "may be compared with care", "no": "must not be compared"}[self.verdict]
+        return "; ".join([answer, *reasons])
+
+
+def _differences(items: dict[str, tuple[Any, Any]]) -> str:
+    parts = []
+    for name, (first, second) in items.items():
+        column = RUN_COLUMNS[name]
+        parts.append(f"{column.metadata['title']} {shown(column, first)} and {shown(column, second)}")
+    return ", ".join(parts)
+
+
+def judge(first: RunRecord, second: RunRecord, compared: Iterable[str] = ()) -> Fairness:
+    """Fairness of setting two runs side by side in order to learn what the columns `compared` do."""
+    allowed = set(compared)
+    for name in tuple(allowed):
+        allowed |= IMPLIED.get(name, set())
+    work = _differing(first, second, [name for name in WORK if name not in allowed])
+    conditions = _differing(first, second, [name for name in CONDITIONS if name not in allowed])
+    unknown = tuple(name for name in NEEDED if name not in allowed and None in (getattr(first, name), getattr(second, name)))
+    lost = tuple(f"{run.run_id or 'a run'} is {run.status}" for run in (first, second) if failed(run))
+    verdict = "no" if work or lost else "with care" if conditions or unknown else "yes"
+    return Fairness(verdict, work, conditions, unknown, lost)
+
+
+def _differing(first: RunRecord, second: RunRecord, names: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+    pairs = {name: (getattr(first, name), getattr(second, name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if None not in pair and pair[0] != pair[1]}

@@ -1,0 +1,57 @@
+"""Which differences of a comparison are more than chance, and, where there are no repeats, what it takes to tell."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from yoloperf.report.columns import failed
+from yoloperf.report.compare import Comparison, ratio
+from yoloperf.report.statistics import ALPHA, Spread, holm, rank_test, repeats_needed, spread
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One level against the baseline in one cell. `p` is corrected for all the tests made together (Holm)."""
+
+    metric: str
+    key: tuple[Any, ...]
+    level: Any
+    baseline: Spread
+    other: Spread
+    ratio: float | None
+    p: float
+    effect: float
+
+    @property
+    def significant(self) -> bool:
+        return self.p <= ALPHA
+
+
+def significance(comparison: Comparison, metrics: Sequence[str]) -> list[Tested]:
+    """A rank test for every cell, level and metric that has at least two finished repeats on both sides."""
+    found = []
+    for metric in metrics:
+        for cell in comparison.cells:
+            base = cell.values(comparison.baseline, metric)
+            for level in comparison.levels:
+                other = cell.values(level, metric)
+                test = rank_test(base, other) if level != comparison.baseline else None
+                if test:
+                    share = ratio(cell, level, comparison.baseline, metric)
+                    found.append(Tested(metric, cell.key, level, spread(base), spread(other), share, test.p, test.effect))
+    adjusted = holm([item.p for item in found])
+    return [Tested(**{**vars(item), "p": p}) for item, p in zip(found, adjusted, strict=True)]
+
+
+def verdict(comparison: Comparison, tested: Sequence[Tested]) -> str:
+    """What may be said about chance, in a sentence; without enough repeats, which runs would settle it."""
+    pairs = sum(len([level for level, runs in cell.runs.items() if not all(map(failed, runs))]) - 1 for cell in comparison.cells)
+    if not tested:
+        return (
+            f"no difference here is called significant: no cell has repeats on both sides. "
+            f"{repeats_needed(1)} runs of a cell on each side could settle that cell, {repeats_needed(pairs)} of each all {pairs} at once"
+        )
+    least, wanted = min(min(item.baseline.count, item.other.count) for item in tested), repeats_needed(len(tested))
+    sure = sum(item.significant for item in tested)
+    text = f"{sure} of {len(tested)} differences are significant (rank test, p <= {ALPHA} after Holm's correction)"
+    return text if least >= wanted or sure == len(tested) else f"{text}; with {wanted} runs of each cell every one of them could be"
