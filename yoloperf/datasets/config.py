@@ -8,17 +8,10 @@ from typing import Any
 import yaml
 
 from yoloperf.core.errors import UserError, choose
+from yoloperf.datasets.sources import SOURCES
 
 SPLITS = ("train", "val", "test")
 FORMATS = ("yolo", "voc", "coco")
-
-# Data sets of this repository that are not found on disk: the command that brings them
-NEXT_STEP = {
-    "smear": "yoloperf data synth",
-    "bccd": "yoloperf data fetch bccd",
-    "coco": "yoloperf data fetch coco",
-    "coco128": "yoloperf data fetch coco128",
-}
 
 
 @dataclass(frozen=True)
@@ -137,8 +130,12 @@ def _root(value: Any, file: Path) -> Path:
     for candidate in candidates:
         if candidate.is_dir():
             return candidate.resolve()
-    step = NEXT_STEP.get(file.stem)
-    hint = f"run `{step}`" if step else "put it there or correct `path`"
+    if file.stem == "smear":
+        hint = "run `yoloperf data synth`"
+    elif file.stem in SOURCES:
+        hint = f"run `yoloperf data fetch {file.stem}`"
+    else:
+        hint = "put it there, or correct `path` in the YAML"
     raise UserError(f"the data set {file.stem} is not on this machine (no folder {' or '.join(map(str, candidates))}): {hint}")
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from yoloperf.core.errors import UserError
+from yoloperf.core.units import show_bytes
 
 
 def writable(folder: Path) -> bool:
@@ -52,4 +53,4 @@ def need_room(folder: Path, wanted_bytes: int) -> None:
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(there).free
     if free < wanted_bytes:
-        raise UserError(f"{folder} needs {wanted_bytes / 2**30:.1f} GiB and its disk has {free / 2**30:.1f} GiB: make room or set YOLOPERF_DATA")
+        raise UserError(f"{folder} needs {show_bytes(wanted_bytes)} and its disk has {show_bytes(free)}: make room or set YOLOPERF_DATA")

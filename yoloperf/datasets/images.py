@@ -1,6 +1,7 @@
 """Image files of a split and their sizes, read from the headers."""
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +13,9 @@ SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 # JPEG start-of-frame markers; C4, C8 and CC lie among them and are none (ITU-T T.81, table B.1)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+START_OF_SCAN = 0xDA
+
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def list_images(entry: Path) -> list[Path]:
@@ -61,22 +65,32 @@ def image_size(path: Path) -> tuple[int, int]:
 def _header_size(stream: BinaryIO) -> tuple[int, int] | None:
     """Size from a JPEG or PNG header, None for anything else."""
     head = stream.read(24)
-    if head[:8] == b"\x89PNG\r\n\x1a\n" and head[12:16] == b"IHDR":
+    if head[:8] == PNG and head[12:16] == b"IHDR" and len(head) == 24:
         return struct.unpack(">II", head[16:24])
-    if head[:2] != b"\xff\xd8":
-        return None
-    stream.seek(2)
-    while True:
-        marker = stream.read(4)
-        while marker[:2] == b"\xff\xff":  # fill bytes before a marker
-            marker = marker[1:] + stream.read(1)
-        if len(marker) < 4 or marker[0] != 0xFF:
-            return None
-        length = struct.unpack(">H", marker[2:])[0]
-        if marker[1] in _FRAMES:
+    for marker, place in jpeg_segments(stream):
+        if marker in _FRAMES:
+            stream.seek(place)
             frame = stream.read(5)
             if len(frame) < 5:
                 return None
             height, width = struct.unpack(">xHH", frame)
             return width, height
-        stream.seek(length - 2, 1)
+    return None
+
+
+def jpeg_segments(stream: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Marker and place of the content of each segment of a JPEG up to the scan; fewer where the file is broken or none."""
+    stream.seek(0)
+    if stream.read(2) != b"\xff\xd8":
+        return
+    marker = 0
+    while marker != START_OF_SCAN:
+        head = stream.read(4)
+        while head[:2] == b"\xff\xff":  # fill bytes before a marker
+            head = head[1:] + stream.read(1)
+        if len(head) < 4 or head[0] != 0xFF:
+            return
+        marker, length = head[1], struct.unpack(">H", head[2:])[0]
+        place = stream.tell()
+        yield marker, place
+        stream.seek(place + length - 2)

@@ -18,7 +18,15 @@ from yoloperf.datasets.images import image_size, list_images, read_list
 # Corners may lie this far outside, as a share of the side, before a box is called outside: labels have six decimals
 TOLERANCE = 1e-4
 
+# Faults of boxes that are mended, and how
+MENDED = {
+    "box without area inside the image": "dropped",
+    "same box again": "dropped",
+    "box reaching outside the image": "clipped",
+}
+
 Boxes = NDArray[np.float32]
+BoxReader = Callable[[Path, Path, tuple[int, int]], NDArray[np.float64] | None]
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ def _find_voc(entry: Path) -> list[tuple[Path, Path]]:
     return [(files[stem], devkit / "Annotations" / f"{stem}.xml") for stem in stems]
 
 
-def box_reader(config: DataConfig, pairs: list[tuple[Path, Path]]) -> Callable[[Path, Path, tuple[int, int]], NDArray[np.float64] | None]:
+def box_reader(config: DataConfig, pairs: list[tuple[Path, Path]]) -> BoxReader:
     """A function of image, label file and image size that gives normalised boxes as written, None where there are no labels."""
     if config.format == "coco":
         files = {label: coco.read_boxes(label, config.names) for label in {label for _, label in pairs}}
@@ -116,7 +124,7 @@ def _read(config: DataConfig, split: str, pairs: list[tuple[Path, Path]]) -> Spl
                 continue
             rows = np.zeros((0, 5))
         tidy, faults = tidy_boxes(rows, config.names)
-        problems += [f"{image.name}: {fault}" for fault in faults]
+        problems += [f"{image.name}: {fault} {MENDED[fault]}: {box}" for fault, box in faults]
         images.append(image)
         sizes.append(size)
         boxes.append(tidy)
@@ -130,8 +138,8 @@ def _read(config: DataConfig, split: str, pairs: list[tuple[Path, Path]]) -> Spl
     return Split(images, array, boxes, problems, _hash(images, array, boxes))
 
 
-def tidy_boxes(rows: NDArray[np.float64], names: tuple[str, ...]) -> tuple[Boxes, list[str]]:
-    """Clip boxes to the image and drop those without area and repeated ones; also returns a line for each that changed."""
+def tidy_boxes(rows: NDArray[np.float64], names: tuple[str, ...]) -> tuple[Boxes, list[tuple[str, str]]]:
+    """Clip boxes to the image and drop those without area and repeated ones; also returns (a key of MENDED, the box) for each."""
     low = rows[:, 1:3] - rows[:, 3:5] / 2
     high = rows[:, 1:3] + rows[:, 3:5] / 2
     outside = np.any((low < -TOLERANCE) | (high > 1 + TOLERANCE), axis=1)
@@ -145,11 +153,11 @@ def tidy_boxes(rows: NDArray[np.float64], names: tuple[str, ...]) -> tuple[Boxes
     for index in np.flatnonzero(outside | empty | repeated):
         what = f"{names[int(rows[index, 0])]} at {low[index, 0]:.4f},{low[index, 1]:.4f}"
         if empty[index]:
-            faults.append(f"box without area inside the image dropped: {what}")
+            faults.append(("box without area inside the image", what))
         elif repeated[index]:
-            faults.append(f"the same box again dropped: {what}")
+            faults.append(("same box again", what))
         else:
-            faults.append(f"box reaching outside clipped to the image: {what}")
+            faults.append(("box reaching outside the image", what))
     return boxes[~(empty | repeated)], faults
 
 

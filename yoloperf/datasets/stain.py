@@ -5,13 +5,15 @@ Absorbances are in BGR order. Their levels were measured on BCCD's 205 training 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.float32]  # [height, width]: a quantity a pixel
-Absorbance = NDArray[np.float32]  # [height, width, 3]
+# 32-bit floats, but for what slips in from a scalar
+Field = NDArray[Any]  # [height, width]: a quantity a pixel
+Absorbance = NDArray[Any]  # [height, width, 3]
 
 BACKGROUND = np.array([197, 203, 200], np.float32)  # mean of BCCD's backgrounds; 3 from image to image
 RED_CELL = np.array([0.22, 0.245, 0.085], np.float32)  # thickest ring of a red cell: measured 0.163, 0.235, 0.096; warmer by eye
@@ -45,7 +47,8 @@ class Patch:
 
     def disc(self, softness: float = 1.5) -> Field:
         """1 inside the outline, 0 outside, with an edge `softness` pixels wide."""
-        return np.clip((1 - self.rho) * self.radius / softness + 0.5, 0, 1)
+        inside: Field = np.clip((1 - self.rho) * self.radius / softness + 0.5, 0, 1)
+        return inside
 
     def box(self) -> tuple[int, int, int, int]:
         """xmin, ymin, xmax, ymax around the pixels inside the outline, as continuous corners."""
@@ -131,10 +134,11 @@ def expose(rng: np.random.Generator, absorbance: Absorbance, scale: float) -> ND
     x, y = np.meshgrid(np.linspace(-1, 1, 16), np.linspace(-1, 1, 12))
     lamp = 1.01 + rng.normal(0, 0.02) * x + rng.normal(0, 0.02) * y - rng.uniform(0.01, 0.05) * (x * x + y * y)
     light = cv2.resize(lamp.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    image = np.exp(-absorbance) * light[..., None] * (BACKGROUND + np.float32(rng.normal(0, 2.5)) + rng.normal(0, 1.5, 3).astype(np.float32))
+    lamp_colour = BACKGROUND + np.float32(rng.normal(0, 2.5)) + rng.normal(0, 1.5, 3).astype(np.float32)
+    image: Field = np.exp(-absorbance) * light[..., None] * lamp_colour
     image = cv2.GaussianBlur(image, (0, 0), max(0.3, rng.uniform(0.9, 1.6) * scale))
     noise = rng.standard_normal((height // 2 + 1, width // 2 + 1, 3), np.float32)
-    image += 2.2 * cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
+    image = image + 2.2 * cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
@@ -146,7 +150,7 @@ def _texture(rng: np.random.Generator, patch: Patch, grain: int) -> Field:
     """Smooth random field with a standard deviation of about 1 and structures of `grain` pixels at BCCD's scale."""
     height, width = patch.rho.shape
     coarse = rng.standard_normal((height // grain + 2, width // grain + 2), np.float32)
-    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def _lobes(rng: np.random.Generator, patch: Patch, count: int, turn: float, distance: float, radius: float) -> Field:
@@ -168,4 +172,5 @@ def _blob(patch: Patch, circles: list[tuple[float, float, float]]) -> Field:
     for x, y, radius in circles:
         distance2 = (patch.u - np.float32(x)) ** 2 + (patch.v - np.float32(y)) ** 2
         density += np.exp(np.float32(6) * (1 - distance2 / np.float32(radius * radius)).clip(-2, 1))
-    return np.clip(np.log(density + 1e-6) * np.float32(patch.radius / 30) + 0.5, 0, 1)
+    inside: Field = np.clip(np.log(density + 1e-6) * np.float32(patch.radius / 30) + 0.5, 0, 1)
+    return inside

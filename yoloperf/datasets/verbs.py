@@ -1,13 +1,19 @@
 """`yoloperf data`: fetch, convert, check and draw data sets."""
 
 import argparse
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from yoloperf.core.errors import UserError
 from yoloperf.core.verb import Result, Verb
 from yoloperf.datasets import smear
+from yoloperf.datasets.check import check, config_of
+from yoloperf.datasets.convert import convert
+from yoloperf.datasets.fetch import fetch
 from yoloperf.datasets.folders import data_home
+from yoloperf.datasets.sources import SOURCES
 
 
 def _synth(args: argparse.Namespace) -> Result:
@@ -38,7 +44,71 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _fetch(args: argparse.Namespace) -> Result:
+    places = fetch(args.name, args.mirror)
+    for place, new in places:
+        print(f"{place}: {'fetched and checked' if new else 'is there already'}")
+    return 0, {"name": args.name, "places": [{"path": str(place), "new": new} for place, new in places]}
+
+
+def _fetch_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help=f"one of {', '.join(sorted(SOURCES))}")
+    parser.add_argument(
+        "--mirror", metavar="URL|FOLDER", help="where to look instead of the publisher's address, for a file of the same name"
+    )
+
+
+def _convert(args: argparse.Namespace) -> Result:
+    config = config_of(args.data)
+    folder = args.to or data_home() / f"{config.name}-yolo"
+    splits = convert(config, folder, args.copy)
+    for name, split in splits.items():
+        print(f"{folder} {name}: {len(split.images)} images, {sum(map(len, split.boxes))} boxes")
+        for problem in split.problems:
+            print(f"  {problem}")
+    print(f"train with --data {folder / config.name}.yaml")
+    return 0, {
+        "folder": str(folder),
+        "splits": {
+            name: {"images": len(split.images), "boxes": sum(map(len, split.boxes)), "problems": split.problems, "hash": split.hash}
+            for name, split in splits.items()
+        },
+    }
+
+
+def _convert_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", help=DATA_HELP)
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="default: NAME-yolo in $YOLOPERF_DATA or in datasets/")
+    parser.add_argument("--copy", action="store_true", help="copy the images instead of linking to them")
+
+
+def _check(args: argparse.Namespace) -> Result:
+    config = config_of(args.data)
+    report = check(config)
+    counts = Counter(finding.kind for finding in report.findings)
+    for finding in report.findings[: args.show]:
+        print(f"{finding.kind}: {finding.file}: {finding.detail}")
+    if len(report.findings) > args.show:
+        print(f"... and {len(report.findings) - args.show} more: --show {len(report.findings)}")
+    faults = ", ".join(f"{count} x {kind}" for kind, count in counts.most_common()) or "nothing wrong"
+    print(f"{config.name}: {report.images} images, {report.boxes} boxes: {faults}")
+    findings = [asdict(finding) for finding in report.findings]
+    result = {"dataset": config.name, "images": report.images, "boxes": report.boxes, "counts": dict(counts), "findings": findings}
+    return int(bool(findings)), result
+
+
+def _check_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", help=DATA_HELP)
+    parser.add_argument("--show", type=int, default=50, metavar="N", help="lines to print at most (default: %(default)s; --json has all)")
+
+
+DATA_HELP = "data set: a data YAML, a name in data/, or a folder with a data YAML or in Pascal VOC layout"
+
+# command -> what it does, example, flags, work
 COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], Result]]] = {
+    "fetch": ("download a data set or weights, resumed and checked", "yoloperf data fetch bccd", _fetch_flags, _fetch),
+    "convert": ("write any data set in YOLO layout", "yoloperf data convert bccd --to bccd-yolo", _convert_flags, _convert),
+    "check": ("find what is wrong with images and labels; exit code 1 if anything is", "yoloperf data check bccd", _check_flags, _check),
     "synth": ("draw the embedded data set: synthetic blood smears", "yoloperf data synth", _synth_flags, _synth),
 }
 

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from yoloperf.core.errors import UserError
 
+EXPECTED = "expected `class cx cy width height`"
+
 
 def label_path(image: Path) -> Path:
     """Label file of an image: the last `images` folder of its path replaced by `labels`; beside the image where there is none."""
@@ -23,30 +25,40 @@ def read_boxes(file: Path, names: tuple[str, ...]) -> NDArray[np.float64]:
 
     Raises UserError naming file, line and cause.
     """
-    boxes = []
+    boxes, faults = parse(file, names)
+    if faults:
+        raise UserError(f"{file} {faults[0]}")
+    return boxes
+
+
+def parse(file: Path, names: tuple[str, ...]) -> tuple[NDArray[np.float64], list[str]]:
+    """Boxes of the lines that can be used, and for each other line its number with what is wrong."""
+    boxes, faults = [], []
     try:
         lines = file.read_text().splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is no text: a label file has a line `class cx cy width height` an object") from error
+    except UnicodeDecodeError:
+        lines, faults = [], [f"is no text: {EXPECTED}"]
     for number, line in enumerate(lines, 1):
         if words := line.split():
-            boxes.append(_box(words, names, f"{file} line {number}"))
-    return np.array(boxes, np.float64).reshape(-1, 5)
+            try:
+                boxes.append(_box(words, len(names)))
+            except ValueError as error:
+                faults.append(f"line {number}: {error}")
+    return np.array(boxes, np.float64).reshape(-1, 5), faults
 
 
-def _box(words: list[str], names: tuple[str, ...], where: str) -> list[float]:
+def _box(words: list[str], classes: int) -> list[float]:
+    """Numbers of one line. Raises ValueError with what is wrong."""
+    if len(words) != 5:
+        raise ValueError(f"{len(words)} words, {EXPECTED}")
     try:
         box = [float(word) for word in words]
-    except ValueError as error:
-        raise UserError(f"{where} holds something that is no number: expected `class cx cy width height`") from error
-    if len(box) != 5:
-        raise UserError(f"{where} has {len(box)} numbers: expected `class cx cy width height`")
-    if not np.isfinite(box).all():
-        raise UserError(f"{where} holds a number that is not finite")
-    if box[0] not in range(len(names)):
-        raise UserError(f"{where} has class {words[0]}: the data YAML names classes 0 to {len(names) - 1}")
-    if max(box[1:]) > 2:
-        raise UserError(f"{where} is not normalised: centre, width and height are fractions of the image's width and height")
+    except ValueError:
+        raise ValueError(f"not all are numbers, {EXPECTED}") from None
+    if box[0] not in range(classes):
+        raise ValueError(f"class {words[0]} out of range, the data YAML names 0 to {classes - 1}")
+    if not all(-1 <= value <= 2 for value in box[1:]):
+        raise ValueError("not normalised, centre, width and height are fractions of the image's width and height")
     return box
 
 
