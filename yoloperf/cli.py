@@ -21,6 +21,7 @@ VERBS = {
     "table": "yoloperf.report.verbs",
     "plot": "yoloperf.report.verbs",
     "compare": "yoloperf.report.compare_verb",
+    "findings": "yoloperf.report.findings_verb",
     "evaluate": "yoloperf.yolo.verbs",
     "data": "yoloperf.datasets.verbs",
 }

@@ -6,7 +6,6 @@ from math import comb
 from statistics import median
 
 import numpy as np
-from scipy import stats
 
 ALPHA = 0.05
 EXACT = 8  # repeats on each side up to which every rearrangement is counted: 12,870 of them
@@ -31,6 +30,8 @@ def spread(values: Sequence[float]) -> Spread:
 def _interval(values: Sequence[float]) -> tuple[float, float] | None:
     if len(values) < 5:
         return None
+    from scipy import stats  # a second to import, and most records have no repeats
+
     result = stats.bootstrap((values,), np.median, method="percentile", rng=np.random.default_rng(0))
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
@@ -47,6 +48,8 @@ def rank_test(first: Sequence[float], second: Sequence[float]) -> RankTest | Non
     """Whether one set tends to larger values; None where either has fewer than two. Exact, ties included, up to EXACT repeats."""
     if min(len(first), len(second)) < 2:
         return None
+    from scipy import stats
+
     small = max(len(first), len(second)) <= EXACT
     method = stats.PermutationMethod(n_resamples=comb(2 * EXACT, EXACT) + 1) if small else "asymptotic"
     result = stats.mannwhitneyu(second, first, alternative="two-sided", method=method)

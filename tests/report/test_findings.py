@@ -1,0 +1,193 @@
+"""Findings on the published runs, each against a computation that shares no code with them; then the corners."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from yoloperf.cli import main
+from yoloperf.core.record import RunRecord
+from yoloperf.report.evidence import CONTRADICTED, MIXED, NOT_TESTABLE, SUPPORTED, Case, Facet, Finding
+from yoloperf.report.findings import findings
+from yoloperf.report.load import load
+
+from .conftest import make
+from .test_published import PUBLISHED
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Finding]:
+    return {finding.name: finding for finding in findings(load([PUBLISHED]).runs)}
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    """The published table as pandas reads it, indexed by its grid."""
+    frame = pd.read_csv(PUBLISHED / "runs.csv").set_index(["platform", "model", "batch_size", "epochs"])
+    frame["least_wall"] = frame.user_s / frame.cpu_percent * 100
+    frame["f1"] = (2 / (1 / frame.precision.replace(0, 1e-300) + 1 / frame.recall.replace(0, 1e-300))).where(frame.precision.notna())
+    return frame
+
+
+def _held(finding: Finding) -> list[tuple[int, int]]:
+    return [(facet.held, len(facet.cases)) for facet in finding.facets]
+
+
+def _counts(holds: pd.Series) -> tuple[int, int]:
+    return int(holds.sum()), len(holds)
+
+
+def test_tiny_trains_faster(found: dict[str, Finding], frame: pd.DataFrame) -> None:
+    finding = found["tiny-faster"]
+    by_hand = []
+    for column in ("user_s", "least_wall"):
+        models = frame[column].unstack("model").dropna()
+        by_hand.append(_counts(models["yolov3-tiny"] < models["yolov3"]))
+        ratio = (models["yolov3-tiny"] / models["yolov3"]).median()
+        assert finding.facets[len(by_hand) - 1].median_ratio == pytest.approx(ratio)
+    assert _held(finding) == by_hand == [(31, 31), (31, 31)]
+    assert finding.verdict == SUPPORTED
+
+
+def test_objectness_at_batch_32_contradicts_the_report(found: dict[str, Finding], frame: pd.DataFrame) -> None:
+    sizes = frame["obj_loss"].unstack("batch_size")
+    by_hand = _counts(sizes.idxmax(axis=1) == 32)
+    assert _held(found["objectness-32"]) == [by_hand] == [(8, 16)]
+    assert found["objectness-32"].verdict == CONTRADICTED
+    assert "is a loss" in found["objectness-32"].sentence()
+
+
+def test_bare_metal_is_steadier_but_for_memory(found: dict[str, Finding], frame: pd.DataFrame) -> None:
+    by_hand = []
+    for column in ("cpu_percent", "biggest_kernel_avg_s", "max_rss_bytes"):
+        groups = frame[column].groupby(["platform", "model", "batch_size"])
+        spread = ((groups.max() - groups.min()) / groups.median()).unstack("platform")
+        by_hand.append(_counts(spread["baremetal"] < spread["cloud"]))
+    assert _held(found["metal-steadier"]) == by_hand == [(8, 8), (8, 8), (0, 8)]
+    assert found["metal-steadier"].verdict == MIXED
+
+
+def test_which_gpu_is_faster_depends_on_the_clock(found: dict[str, Finding], frame: pd.DataFrame) -> None:
+    by_hand = []
+    for column in ("user_s", "least_wall"):
+        platforms = frame[column].unstack("platform").dropna()
+        by_hand.append(_counts(platforms["cloud"] < platforms["baremetal"]))
+    assert _held(found["cloud-faster"]) == by_hand == [(10, 31), (23, 31)]
+    assert found["cloud-faster"].verdict == MIXED
+    assert "different kernels" in found["cloud-faster"].sentence()
+
+
+def test_cloud_uses_more_cpu_mostly(found: dict[str, Finding], frame: pd.DataFrame) -> None:
+    platforms = frame["cpu_percent"].unstack("platform").dropna()
+    more = platforms["cloud"] > platforms["baremetal"]
+    assert _held(found["cloud-cpu"]) == [_counts(more)] == [(23, 31)]
+    assert found["cloud-cpu"].verdict == MIXED
+    assert found["cloud-cpu"].facets[0].median_ratio == pytest.approx((platforms["cloud"] / platforms["baremetal"]).median())
+    assert len(found["cloud-cpu"].against()) == 8
+
+
+def test_tiny_is_not_nearly_as_good(found: dict[str, Finding], frame: pd.DataFrame) -> None:
+    models = frame["f1"].xs(20, level="epochs").unstack("model").dropna()
+    gap = models["yolov3"] - models["yolov3-tiny"]
+    assert _held(found["tiny-as-good"]) == [_counts(gap.abs() <= 0.05)] == [(1, 7)]
+    assert found["tiny-as-good"].verdict == CONTRADICTED
+    assert f"ahead by {gap.min():.3f} to {gap.max():.3f}" in found["tiny-as-good"].sentence()
+
+
+def test_batch_size(found: dict[str, Finding], frame: pd.DataFrame) -> None:
+    fastest = [_counts(frame[column].unstack("batch_size").idxmin(axis=1) == 32) for column in ("user_s", "least_wall")]
+    assert _held(found["batch-fastest"]) == fastest
+    least = frame["max_rss_bytes"].unstack("batch_size").idxmin(axis=1) == 4
+    assert _held(found["batch-memory"]) == [_counts(least)]
+    grades = frame["f1"].unstack("batch_size").round(9)
+    grades = grades[grades.nunique(axis=1) > 1]
+    assert _held(found["batch-quality"]) == [_counts(grades.idxmax(axis=1) == 4)]
+
+
+def test_epochs_pay(found: dict[str, Finding], frame: pd.DataFrame) -> None:
+    lengths = frame["f1"].unstack("epochs")
+    last = lengths.apply(lambda row: row.dropna().iloc[-1] - row.dropna().iloc[-2], axis=1)
+    assert _held(found["epochs-pay"]) == [_counts(last >= 0.01)] == [(16, 16)]
+
+
+def test_time_to_quality(found: dict[str, Finding], frame: pd.DataFrame) -> None:
+    first = {}
+    for group, part in frame.groupby(["platform", "model"]):
+        there = part[part.f1 >= 0.9 * part.f1.max()]
+        if there.reset_index().batch_size.nunique() > 1:
+            first[group] = there.least_wall.idxmin()[2]
+    assert _held(found["batch-time-to-quality"]) == [(sum(size == 4 for size in first.values()), len(first))]
+
+
+def test_what_the_records_do_not_hold_is_not_testable(found: dict[str, Finding]) -> None:
+    assert found["loader"].verdict == NOT_TESTABLE
+    assert "step_time_s" in found["loader"].sentence()
+
+
+def test_one_row_tells_nothing() -> None:
+    verdicts = {finding.verdict for finding in findings([make("cloud", "yolov3", 4, 1)])}
+    assert verdicts == {NOT_TESTABLE}
+    assert {finding.verdict for finding in findings([RunRecord()])} == {NOT_TESTABLE}
+
+
+def test_other_platforms_are_not_taken_for_cloud_or_bare_metal(study: list[RunRecord]) -> None:
+    runs = [replace(run, platform={"cloud": "a", "baremetal": "b"}[run.platform or ""]) for run in study]
+    by_name = {finding.name: finding for finding in findings(runs)}
+    assert by_name["cloud-faster"].verdict == NOT_TESTABLE
+    assert "needs runs of a platform named cloud" in by_name["cloud-faster"].sentence()
+    assert by_name["tiny-faster"].verdict != NOT_TESTABLE
+
+
+def test_different_data_are_never_set_against_each_other() -> None:
+    runs = [replace(make("a", model, 4, e), dataset=f"data of {model}") for model in ("yolov3", "yolov3-tiny") for e in (1, 2, 3, 4)]
+    (finding,) = (item for item in findings(runs) if item.name == "tiny-faster")
+    assert finding.verdict == NOT_TESTABLE
+
+
+def test_where_memory_ends() -> None:
+    runs = [replace(make("a", "m", size, 1), run_id=str(size), status="ok" if size <= 32 else "oom") for size in (8, 16, 32, 64, 128)]
+    (finding,) = (item for item in findings(runs) if item.name == "memory-fits")
+    assert (finding.facets[0].held, finding.verdict) == (3, MIXED)
+    assert "batch 32 fits, batch 64 does not" in finding.sentence()
+
+
+def test_loading() -> None:
+    runs = [replace(make("a", "m", size, 1), step_time_s=1.0, data_time_s=share) for size, share in ((4, 0.01), (8, 0.05), (16, 0.5))]
+    (finding,) = (item for item in findings(runs) if item.name == "loader")
+    assert finding.verdict == MIXED
+    assert finding.against() == ["a/m_bs16_ep1: waits 50% of a step"]
+
+
+@pytest.mark.parametrize(
+    ("held", "total", "verdict"),
+    [(3, 3, SUPPORTED), (2, 3, MIXED), (2, 4, CONTRADICTED), (0, 9, CONTRADICTED), (2, 2, NOT_TESTABLE), (0, 0, NOT_TESTABLE)],
+)
+def test_verdict_of_a_facet(held: int, total: int, verdict: str) -> None:
+    assert Facet("m", [Case("", k < held, ()) for k in range(total)]).verdict == verdict
+
+
+def test_facets_that_disagree_are_mixed() -> None:
+    good, bad = (Facet("m", [Case("", holds, ())] * 3) for holds in (True, False))
+    assert Finding("n", "c", [good, good]).verdict == SUPPORTED
+    assert Finding("n", "c", [good, bad]).verdict == MIXED
+    assert Finding("n", "c", [good, Facet("m", [])]).verdict == SUPPORTED
+
+
+def test_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["findings", str(PUBLISHED)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("SUPPORTED: Tiny-YOLOv3 trains faster")
+    assert main(["findings", str(PUBLISHED), "--json"]) == 0
+    result = {item["name"]: item for item in json.loads(capsys.readouterr().out)["findings"]}
+    (facet,) = result["cloud-cpu"]["facets"]
+    assert (facet["held"], facet["total"], len(facet["cases"])) == (23, 31, 31)
+    assert all(len(case["runs"]) == 2 for case in facet["cases"])
+    assert math.isclose(facet["median_ratio"], 1.21, abs_tol=0.01)
+
+
+def test_raw_paths_work_too(runs_csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["findings", str(runs_csv.parent)]) == 0
+    assert "MIXED: Every run that was tried fits" in capsys.readouterr().out
