@@ -50,7 +50,7 @@ def fingerprint(config: DataConfig, split: str, files: list[Path]) -> str:
 def read_arrays(file: Path, key: str) -> dict[str, Any] | None:
     """Arrays stored under `key`, None where there are none, others, or a file that cannot be read."""
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as stored:
             return dict(stored) if stored["key"] == key else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
