@@ -22,6 +22,7 @@ VERBS = {
     "plot": "yoloperf.report.verbs",
     "compare": "yoloperf.report.compare_verb",
     "findings": "yoloperf.report.findings_verb",
+    "predict": "yoloperf.report.predict_verb",
     "evaluate": "yoloperf.yolo.verbs",
     "data": "yoloperf.datasets.verbs",
 }

@@ -1,0 +1,111 @@
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from yoloperf.cli import main
+from yoloperf.core.errors import UserError
+from yoloperf.core.record import RunRecord, to_csv
+from yoloperf.report.evidence import times
+from yoloperf.report.load import load
+from yoloperf.report.predict import Cell, elsewhere, fit, fits, gaps, held_out, median_error
+
+from .conftest import make
+from .test_published import PUBLISHED
+
+Counts = tuple[int, ...]
+
+
+def _runs(start: float, image: float, step: float, sizes: Counts = (4, 8, 16), lengths: Counts = (1, 5)) -> list[RunRecord]:
+    """Runs that obey the model exactly."""
+    return [
+        replace(make("a", "m", b, e), train_images=255, user_s=start + image * 255 * e + step * math.ceil(255 / b) * e)
+        for b in sizes
+        for e in lengths
+    ]
+
+
+def test_bar_epochs_20_of_the_published_runs_within_ten_percent() -> None:
+    runs = load([PUBLISHED]).runs
+    tried = held_out(runs, "epochs")
+    assert len(tried) == 15 and {item.cell.epochs for item in tried} == {20}
+    assert all(item.fit.epochs == (1, 5, 10) for item in tried), "the held-out runs must not be in the fit"
+    by_cell = {(f"{r.model} on {r.platform} ({r.gpu_name})", r.batch_size): r.user_s for r in runs if r.epochs == 20}
+    errors = [abs(item.seconds - seconds) / seconds for item in tried if (seconds := by_cell[item.fit.heading, item.cell.batch_size])]
+    assert len(errors) == 15
+    assert median(errors) == pytest.approx(median_error(tried))
+    assert median(errors) < 0.10
+
+
+def test_the_failed_cell_gets_a_prediction() -> None:
+    (item,) = gaps(load([PUBLISHED]).runs)
+    assert (item.fit.heading, item.cell) == ("yolov3-tiny on baremetal (Tesla P40)", Cell(16, 20, 255))
+    # between its neighbours at batch sizes 8 and 32
+    assert 207.22 < item.seconds < 292.14
+    assert item.measured is None and item.error is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0, 100), st.floats(0.001, 1), st.floats(0, 1))
+def test_runs_that_obey_the_model_are_predicted_exactly(start: float, image: float, step: float) -> None:
+    runs = _runs(start, image, step)
+    model = fit(runs, times(runs)[0])
+    assert model is not None
+    wanted = start + image * 1000 * 20 + step * 32 * 20
+    assert model.predict(Cell(32, 20, 1000)) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_what_the_runs_cannot_tell_is_absent() -> None:
+    (one_length,) = fits(_runs(10, 0.1, 0.1, lengths=(5,)))
+    assert one_length.start_s is None and one_length.step_s is not None
+    (one_size,) = fits(_runs(10, 0.1, 0.1, sizes=(8,), lengths=(1, 5, 10)))
+    assert one_size.step_s is None and one_size.start_s == pytest.approx(10, rel=1e-4)
+    assert fits(_runs(10, 0.1, 0.1, sizes=(8,))) == []
+
+
+def test_outside_is_said() -> None:
+    runs = _runs(10, 0.1, 0.1)
+    (model,) = fits(runs)
+    assert model.beyond(Cell(8, 3, 255)) == ""
+    assert model.beyond(Cell(64, 300, 118287)) == "batch size, epochs, images"
+    (item,) = elsewhere(runs, 8, 3, None)
+    assert item.cell.images == 255
+
+
+def test_failed_runs_are_not_fitted() -> None:
+    runs = _runs(10, 0.1, 0.1)
+    runs[0] = replace(runs[0], status="timeout", user_s=1.0)
+    (model,) = fits(runs)
+    assert model.count == len(runs) - 1
+    assert [item.cell for item in gaps(runs)] == [Cell(4, 1, 255)]
+
+
+def test_platforms_do_not_mix() -> None:
+    slow = [replace(run, platform="b", run_id=f"b{run.run_id}", user_s=10 * (run.user_s or 0)) for run in _runs(10, 0.1, 0.1)]
+    fast, other = fits([*_runs(10, 0.1, 0.1), *slow])
+    assert other.image_s == pytest.approx(10 * fast.image_s)
+
+
+def test_nothing_to_predict_from() -> None:
+    with pytest.raises(UserError, match="train_images"):
+        fits([make("a", "m", 4, 1)])
+
+
+def test_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(PUBLISHED), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["held_out"]["median_error"] < 0.10
+    assert [item["batch_size"] for item in result["predictions"]] == [16]
+    assert main(["predict", str(PUBLISHED), "--batch-size", "64", "--epochs", "300", "--images", "118287"]) == 0
+    assert "outside the runs in batch size, epochs, images" in capsys.readouterr().out
+    assert main(["predict", str(PUBLISHED), "--epochs", "300"]) == 2
+    path = tmp_path / "runs.csv"
+    path.write_text(to_csv(RunRecord, _runs(10, 0.1, 0.1, lengths=(1,))))
+    assert main(["predict", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "every cell of the grid has a finished run" in out and "no error is known" in out
