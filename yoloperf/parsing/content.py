@@ -5,9 +5,10 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
 
+Content = io.BufferedReader | gzip.GzipFile
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 1 << 16
 _GZIP = b"\x1f\x8b"
@@ -15,14 +16,17 @@ _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 DAMAGED = (OSError, EOFError, zlib.error)
 
 
-def open_content(path: Path) -> BinaryIO:
+@contextmanager
+def open_content(path: Path) -> Iterator[Content]:
     """Binary content of a file, unpacked where it is gzip. Raises OSError."""
-    stream = path.open("rb")
-    if stream.read(2) == _GZIP:
-        stream.seek(0)
-        return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
-    stream.seek(0)
-    return stream
+    with path.open("rb") as raw:
+        packed = raw.read(2) == _GZIP
+        raw.seek(0)
+        if not packed:
+            yield raw
+            return
+        with gzip.GzipFile(fileobj=raw) as unpacked:
+            yield unpacked
 
 
 def is_binary(head: bytes) -> bool:
@@ -30,12 +34,12 @@ def is_binary(head: bytes) -> bool:
     return b"\0" in head and head[:2] not in _UTF16
 
 
-def chunks(stream: BinaryIO) -> Iterator[bytes]:
+def chunks(stream: Content) -> Iterator[bytes]:
     """The rest of the stream as UTF-8 bytes, a MiB at a time. Raises what is in DAMAGED where a packed file is damaged."""
     decoder: codecs.IncrementalDecoder | None = None
     first = True
     while True:
-        chunk = stream.read(CHUNK_BYTES)
+        chunk = stream.read1(CHUNK_BYTES)  # which, unlike read, hands over what stands before a damage
         if not chunk:
             break
         if first:
@@ -48,8 +52,14 @@ def chunks(stream: BinaryIO) -> Iterator[bytes]:
         yield decoder.decode(chunk).encode() if decoder else chunk
 
 
-def peek(stream: BinaryIO) -> bytes:
-    """The first 64 KiB; the stream is at its beginning before and after. Raises OSError, EOFError or zlib.error on damage."""
-    head = stream.read(HEAD_BYTES)
+def peek(stream: Content) -> bytes:
+    """The first 64 KiB, less where the file is damaged there; the stream is at its beginning before and after."""
+    head = b""
+    try:
+        while len(head) < HEAD_BYTES and (part := stream.read1(HEAD_BYTES - len(head))):
+            head += part
+    except DAMAGED:
+        if not head:
+            raise
     stream.seek(0, io.SEEK_SET)
     return head

@@ -143,7 +143,8 @@ class Draft:
 
     def finish(self, run_id: str) -> Run:
         values = self._accounting()
-        values |= {name: value for name, value in self.facts.items() if name not in values or name in ("command", "exit_code")}
+        own = ("command", "exit_code") if self.whole_folder else ()  # of which run.json says more
+        values |= {name: value for name, value in self.facts.items() if name not in values or name in own}
         values |= self._from_epochs()
         values |= self._biggest_kernel()
         status, reason = self._status()

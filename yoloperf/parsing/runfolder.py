@@ -36,7 +36,10 @@ def read_run_folder(folder: RunDir, unknown: Unknown | None = None) -> Iterator[
     yield from _take_beside(draft, folder)
     named = zip(_IDENTITY, folder.path.resolve().parts[-3:], strict=False)
     run = draft.finish("/".join(str(content.get(name) or part) for name, part in named))
-    yield replace(run, record=_account(_judge(run.record, content), content))
+    record = _judge(run.record, content)
+    if "wall_s" in content:  # None where the end of an attempt was not seen: the trainer's event covers its last attempt only
+        record = replace(record, wall_s=content["wall_s"])
+    yield replace(run, record=record)
     yield from draft.rejected
 
 
@@ -105,28 +108,6 @@ def _judge(record: RunRecord, content: Mapping[str, Any]) -> RunRecord:
     if record.status in (None, "ok", "incomplete") or (status == "failed" == record.status):
         return replace(record, status=status, reason=reason or (record.reason if status == "failed" else None))
     return replace(record, notes=_join(record.notes, f"run.json says {status}, the log {record.status}: the log is believed"))
-
-
-def _account(record: RunRecord, content: Mapping[str, Any]) -> RunRecord:
-    """Process times from the attempts in run.json where the log has none, as on a machine without GNU time.
-
-    A run whose wall time run.json leaves open, because an attempt's end was not seen, has none: the trainer's own event covers
-    only its last attempt.
-    """
-    if "wall_s" in content:
-        record = replace(record, wall_s=content["wall_s"])
-    attempts = [attempt for attempt in content.get("attempts") or [] if isinstance(attempt, dict)]
-    if record.user_s is not None or not attempts or any(attempt.get("user_s") is None for attempt in attempts):
-        return record
-    user_s, system_s = (sum(attempt[name] for attempt in attempts) for name in ("user_s", "system_s"))
-    return replace(
-        record,
-        user_s=user_s,
-        system_s=system_s,
-        max_rss_bytes=max(attempt["max_rss_bytes"] for attempt in attempts),
-        cpu_percent=100 * (user_s + system_s) / record.wall_s if record.wall_s else None,
-        notes=_join(record.notes, "process times from the kernel's own accounting: no GNU time"),
-    )
 
 
 def _join(*texts: str | None) -> str:

@@ -5,23 +5,23 @@ from yoloperf.parsing.operators import operator
 
 
 class Summary:
-    """Calls, total, shortest and longest time by name."""
+    """Calls, total, shortest and longest time by name. Durations come in the profiler's unit, `per_s` of which make a second."""
 
-    def __init__(self, profiler: str, domain: str) -> None:
-        self.profiler, self.domain = profiler, domain
+    def __init__(self, profiler: str, domain: str, per_s: float = 1) -> None:
+        self.profiler, self.domain, self.per_s = profiler, domain, per_s
         self.rows: dict[str, list[float]] = {}
 
-    def add(self, name: str, duration_s: float) -> None:
+    def add(self, name: str, duration: float) -> None:
         row = self.rows.get(name)
         if row is None:
-            self.rows[name] = [1, duration_s, duration_s, duration_s]
+            self.rows[name] = [1, duration, duration, duration]
             return
         row[0] += 1
-        row[1] += duration_s
-        if duration_s < row[2]:
-            row[2] = duration_s
-        if duration_s > row[3]:
-            row[3] = duration_s
+        row[1] += duration
+        if duration < row[2]:
+            row[2] = duration
+        if duration > row[3]:
+            row[3] = duration
 
     def kernels(self) -> list[KernelRow]:
         """Kernel rows, largest total first."""
@@ -32,10 +32,10 @@ class Summary:
                 self.domain,
                 name,
                 int(calls),
-                total,
-                total / calls,
-                least,
-                most,
+                total / self.per_s,
+                total / calls / self.per_s,
+                least / self.per_s,
+                most / self.per_s,
                 total / whole if whole else None,
                 None if self.domain == "api" else operator(name),
             )

@@ -8,9 +8,9 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeGuard
+from typing import Any, TypeGuard
 
-from yoloperf.parsing.content import DAMAGED, chunks
+from yoloperf.parsing.content import DAMAGED, Content, chunks
 from yoloperf.parsing.draft import Draft
 from yoloperf.parsing.formats.base import FileFormat
 from yoloperf.parsing.summary import Summary
@@ -34,11 +34,11 @@ class ChromeTrace(FileFormat):
         return head.lstrip()[:1] in (b"{", b"[") and _START.match(head) is not None
 
     @staticmethod
-    def read(path: Path, stream: BinaryIO, new_run: Callable[[], Draft]) -> Iterator[Draft]:
+    def read(path: Path, stream: Content, new_run: Callable[[], Draft]) -> Iterator[Draft]:
         run = new_run()
         run.formats[ChromeTrace.name] = None
         run.default("profiler", "torch")
-        summaries = {domain: Summary("torch", domain) for domain in ("gpu", "api", "cpu")}
+        summaries = {domain: Summary("torch", domain, 1e6) for domain in ("gpu", "api", "cpu")}
         own = _OwnTime(summaries["cpu"])
         try:
             for event in _events(stream, run):
@@ -63,9 +63,9 @@ def _add(event: dict[str, Any], summaries: dict[str, Summary], own: "_OwnTime") 
         return
     place = event.get("pid")  # the autograd profiler had no categories
     if category in _GPU or (category is None and place == "CUDA functions"):
-        summaries["gpu"].add(name, duration / 1e6)
+        summaries["gpu"].add(name, duration)
     elif category in _API:
-        summaries["api"].add(name, duration / 1e6)
+        summaries["api"].add(name, duration)
     elif (category in _CPU or (category is None and place == "CPU functions")) and _is_number(start := event.get("ts")):
         own.add((place, event.get("tid")), name, start, duration)
 
@@ -94,7 +94,7 @@ class _OwnTime:
 
     def _end(self, operator: list[Any]) -> None:
         name, start, end, callees = operator
-        self.summary.add(name, max(end - start - callees, 0.0) / 1e6)
+        self.summary.add(name, max(end - start - callees, 0.0))
 
     def close(self) -> None:
         for stack in self.open.values():
@@ -102,7 +102,7 @@ class _OwnTime:
                 self._end(stack.pop())
 
 
-def _events(stream: BinaryIO, run: Draft) -> Iterator[dict[str, Any]]:
+def _events(stream: Content, run: Draft) -> Iterator[dict[str, Any]]:
     """Events of the trace, one at a time. Raises ValueError where the file is damaged or ends early."""
     decoder = json.JSONDecoder()
     parts = chunks(stream)

@@ -17,7 +17,7 @@ _ROW = re.compile(
     re.DOTALL,
 )
 _LABEL = re.compile(rb"\s*(GPU activities|API calls|OpenACC[^:]*):\s*$")
-_MESSAGE = re.compile(rb"==(?:\d+|======)==? +(.*)", re.DOTALL)
+_MESSAGE = re.compile(rb"==(?:\d+==|======) +(.*)", re.DOTALL)
 _PROCESS = re.compile(rb"NVPROF is profiling process (\d+)(?:, command: (.*))?", re.DOTALL)
 _FAILED = re.compile(rb"Error: Application (?:returned non-zero code (-?\d+)|received signal (\d+))")
 # Warnings and errors after which there is no table, or an empty one

@@ -12,6 +12,7 @@ from yoloperf.parsing.operators import operator
 from yoloperf.parsing.quantity import number, seconds, text
 
 _RULER = re.compile(rb"\s*-{5,}(?:\s+-{3,})+\s*$")
+_API = re.compile(rb"(?:cuda|hip|cu)[A-Z]\w*$")
 _GAP = re.compile(rb"\s{2,}")
 _DEVICES = ("CUDA", "XPU", "MPS", "PrivateUse1", "HPU", "MTIA", "device")
 
@@ -83,13 +84,16 @@ class TorchTable(LineFormat):
         rows, self.rows = self.rows, []
         host = {row["Name"] for row in rows if self._host_time(row)}
         kernels = [row for row in rows if self._is_kernel(row, host)]
-        if 2 * sum(map(self._device_time, kernels)) < sum(map(self._device_time, rows if self._has_own_times() else [])):
-            self.run.notes.append("GPU time by operator: the table lists few kernels")
-            kernels = []
-        for row in rows:
-            if not self.cuda_mode and self._host_time(row):
-                self._add("cpu", row, self._host_time(row), row.get("Self CPU %", row.get("Self CPU total %")))
-        for row in kernels or rows:
+        operators = [row for row in rows if self._host_time(row)]
+        if 2 * sum(map(self._device_time, kernels)) < sum(map(self._device_time, operators)):
+            kernels = operators  # a table cut to its top rows, or one from before kernels had rows
+            if self._has_own_times():
+                self.run.notes.append("GPU time by operator: the table lists few kernels")
+        for row in operators:
+            if not self.cuda_mode:
+                share = row.get("Self CPU %", row.get("Self CPU total %"))
+                self._add("api" if _API.match(row["Name"]) else "cpu", row, self._host_time(row), share)
+        for row in kernels:
             total, share = self._device_time(row), row.get(f"Self {self.device} %", row.get(f"{self.device} total %"))
             if total and not row["Name"].startswith(b"ProfilerStep"):
                 self._add("gpu", row, total, share)
@@ -104,6 +108,10 @@ class TorchTable(LineFormat):
     def _device_time(self, row: dict[str, bytes]) -> float:
         return seconds(row.get(f"Self {self.device}", row.get(f"{self.device} total", b""))) or 0.0 if self.device else 0.0
 
+    def _is_whole(self, domain: str, row: dict[str, bytes]) -> bool:
+        """Whether the printed average, which is that of the total time, is that of the own time, too."""
+        return domain == "gpu" and row.get(f"Self {self.device}", row.get(f"{self.device} total")) == row.get(f"{self.device} total")
+
     def _is_kernel(self, row: dict[str, bytes], host: set[bytes]) -> bool:
         """A row with device time only. A user's annotation is drawn twice, as a host scope and as a device range of the same name."""
         name = row["Name"]
@@ -116,9 +124,11 @@ class TorchTable(LineFormat):
 
     def _add(self, domain: str, row: dict[str, bytes], total: float, share: bytes | None) -> None:
         calls, name = self._calls(row), text(row["Name"])
-        average = total / calls if calls else None
+        average = seconds(row.get(f"{self.device} time avg", b"")) if self._is_whole(domain, row) else None
+        if average is None and calls:
+            average = total / calls
         part = number(share.rstrip(b"%") + b"e-2") if share else None
-        kernel: KernelRow = ("torch", domain, name, calls, total, average, None, None, part, operator(name))
+        kernel: KernelRow = ("torch", domain, name, calls, total, average, None, None, part, None if domain == "api" else operator(name))
         if kernel not in self.seen:  # scripts print the same profile several times, in another order
             self.seen.add(kernel)
             self.run.kernels.append(kernel)
