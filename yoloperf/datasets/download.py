@@ -73,7 +73,7 @@ def obtain(piece: Piece, folder: Path, mirror: str | None = None) -> Iterator[Pa
 def _download(url: str, stream: BinaryIO, piece: Piece) -> None:
     """Append what is missing to the stream, over as many connections as it takes while each brings something."""
     if piece.size_bytes is None or stream.tell() > piece.size_bytes:
-        stream.truncate(0)  # without a known size nobody can tell whether the part is one of the same file
+        _empty(stream)  # without a known size nobody can tell whether the part is one of the same file
     failures = 0
     bar: tqdm[Any]
     with tqdm(total=piece.size_bytes, desc=piece.name, unit="B", unit_scale=True, unit_divisor=1024, disable=None) as bar:
@@ -102,7 +102,7 @@ def _transfer(url: str, stream: BinaryIO, size_bytes: int | None, bar: "tqdm[Any
         request.add_header("Range", f"bytes={start}-")
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
         if not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            stream.truncate(0)  # a server that knows no ranges sends all of it
+            _empty(stream)  # a server that knows no ranges sends all of it
         announced = response.headers.get("Content-Length")
         total = size_bytes or (stream.tell() + int(announced) if announced else None)
         bar.total, bar.n = total, stream.tell()
@@ -116,6 +116,11 @@ def _transfer(url: str, stream: BinaryIO, size_bytes: int | None, bar: "tqdm[Any
             if size_bytes is not None and stream.tell() > size_bytes:
                 return True  # not the file that was asked for: the check says so
     return total is None or stream.tell() >= total
+
+
+def _empty(stream: BinaryIO) -> None:
+    stream.truncate(0)
+    stream.seek(0)
 
 
 def _verify(piece: Piece, file: Path) -> None:
