@@ -24,7 +24,7 @@ def test_a_split_with_a_background_and_an_image_without_label_file(make_set: Mak
     assert split.sizes.dtype == np.int32 and split.sizes.tolist() == [[40, 20]] * 3
     assert split.boxes[0].dtype == np.float32 and split.boxes[0].tolist() == [[1, 0.5, 0.5, 0.25, 0.5]]
     assert [boxes.shape for boxes in split.boxes[1:]] == [(0, 5), (0, 5)]
-    assert split.problems == ["1 images have no labels and are taken as background, the first is c.jpg"]
+    assert split.problems == ["no labels for 1 of 3 images, taken as background; the first is c.jpg"]
 
 
 def test_boxes_are_mended_and_each_mending_is_told(make_set: MakeSet) -> None:

@@ -131,9 +131,8 @@ def _read(config: DataConfig, split: str, pairs: list[tuple[Path, Path]]) -> Spl
     if not any(len(item) for item in boxes):
         raise UserError(f"{config.name} {split} has {len(pairs)} images but no labels: looked in {pairs[0][1]} and so on")
     if unlabelled:
-        # a YOLO folder writes no file for a background; the other two formats do list it
-        fate = {"yolo": "taken as background", "voc": "taken as background", "coco": "left out"}[config.format]
-        problems.append(f"{len(unlabelled)} images have no labels and are {fate}, the first is {unlabelled[0].name}")
+        fate = "left out" if config.format == "coco" else "taken as background"
+        problems.append(f"no labels for {len(unlabelled)} of {len(pairs)} images, {fate}; the first is {unlabelled[0].name}")
     array = np.array(sizes, np.int32).reshape(-1, 2)
     return Split(images, array, boxes, problems, _hash(images, array, boxes))
 
@@ -143,8 +142,8 @@ def tidy_boxes(rows: NDArray[np.float64], names: tuple[str, ...]) -> tuple[Boxes
     low = rows[:, 1:3] - rows[:, 3:5] / 2
     high = rows[:, 1:3] + rows[:, 3:5] / 2
     outside = np.any((low < -TOLERANCE) | (high > 1 + TOLERANCE), axis=1)
-    clipped_low, clipped_high = low.clip(0, 1), high.clip(0, 1)
-    clipped = np.hstack([rows[:, :1], (clipped_low + clipped_high) / 2, clipped_high - clipped_low])
+    left_top, right_bottom = low.clip(0, 1), high.clip(0, 1)
+    clipped = np.hstack([rows[:, :1], (left_top + right_bottom) / 2, right_bottom - left_top])
     boxes = np.where(outside[:, None], clipped, rows).astype(np.float32)
     empty = np.any((rows[:, 3:5] <= 0) | (boxes[:, 3:5] <= 0), axis=1)
     _, first = np.unique(boxes, axis=0, return_index=True)
