@@ -11,7 +11,7 @@ from yoloperf.core.record import RunRecord, to_csv
 from yoloperf.report.compare import comparison_table, contested, match, median_ratio, metrics_of, ratio, wins
 from yoloperf.report.fairness import judge
 from yoloperf.report.load import load
-from yoloperf.report.significance import significance, verdict
+from yoloperf.report.significance import repeats_table, significance, verdict
 
 from .conftest import make
 from .test_published import PUBLISHED
@@ -110,6 +110,14 @@ def test_enough_repeats_settle_it() -> None:
     assert found.ratio == pytest.approx(1.2)
     (same,) = significance(match(_two_platforms(5, 1.0), "platform"), ["user_s"])
     assert not same.significant
+
+
+def test_both_sides_of_a_test_are_shown() -> None:
+    comparison = match(_two_platforms(5, 1.2), "platform")
+    (row,) = (table := repeats_table(comparison, significance(comparison, ["user_s"]))).rows
+    assert row.cells[:5] == ["user time", "cloud", "5", "20.2 s ± 100 ms", "20.0 s to 20.4 s"]
+    assert row.cells[5:] == ["5", "24.2 s ± 120 ms", "24.0 s to 24.5 s", "0.0079", "+1.00"]
+    assert table.best == {(0, 8)}
 
 
 def test_many_tests_raise_the_bar() -> None:

@@ -13,7 +13,7 @@ from yoloperf.report.columns import BETTER, FIGURES, RUN_COLUMNS, STUDY, require
 from yoloperf.report.compare import BY, Comparison, comparison_table, contested, match, median_ratio, metrics_of, ratio, same_kernels, wins
 from yoloperf.report.fairness import judge
 from yoloperf.report.render import Row, Table
-from yoloperf.report.significance import Tested, significance, verdict
+from yoloperf.report.significance import Tested, repeats_table, significance, verdict
 from yoloperf.report.verbs import input_flags, print_tables, selected
 
 
@@ -37,7 +37,8 @@ def _compare(args: argparse.Namespace) -> Result:
     comparison = match(runs, args.by, args.baseline)
     metrics = wanted or metrics_of(comparison)
     tested = significance(comparison, metrics)
-    print_tables([comparison_table(comparison, metric) for metric in metrics], args.format)
+    repeats = [repeats_table(comparison, tested)] if tested else []
+    print_tables([*(comparison_table(comparison, metric) for metric in metrics), *repeats], args.format)
     if args.format == "text":
         print("\n" + "\n".join(_remarks(comparison, metrics, tested)))
     return 0, {
@@ -64,10 +65,6 @@ def _remarks(comparison: Comparison, metrics: Sequence[str], tested: Sequence[Te
             score = ", ".join(f"{level} in {count}" for level, count in wins(comparison, metric).items())
             lines.append(f"best {title(metric)}: {score} of {contested(comparison, metric)} cells")
     lines.append(verdict(comparison, tested))
-    for item in tested:
-        if item.significant:
-            where = ", ".join(f"{title(name)} {value}" for name, value in zip(comparison.keys, item.key, strict=True))
-            lines.append(f"  {title(item.metric)}, {item.level} at {where}: p {item.p:.2g}, Cliff's delta {item.effect:+.2f}")
     if not same_kernels(comparison):
         lines.append("biggest kernel: it is not the same kernel on all sides, so its time compares nothing")
     if comparison.alone:

@@ -154,6 +154,7 @@ _LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
     ">": r"\textgreater{}",
     "…": r"\ldots{}",
     "µ": r"\textmu{}",
+    "±": r"\textpm{}",
     "\n": " ",
 }
 

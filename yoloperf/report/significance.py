@@ -1,11 +1,13 @@
 """Which differences of a comparison are more than chance, and, where there are no repeats, what it takes to tell."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from typing import Any
 
-from yoloperf.report.columns import failed
+from yoloperf.core.record import shown
+from yoloperf.report.columns import RUN_COLUMNS, failed, title
 from yoloperf.report.compare import Comparison, ratio
+from yoloperf.report.render import Row, Table
 from yoloperf.report.statistics import ALPHA, Spread, holm, rank_test, repeats_needed, spread
 
 
@@ -55,3 +57,26 @@ def verdict(comparison: Comparison, tested: Sequence[Tested]) -> str:
     sure = sum(item.significant for item in tested)
     text = f"{sure} of {len(tested)} differences are significant (rank test, p <= {ALPHA} after Holm's correction)"
     return text if least >= wanted or sure == len(tested) else f"{text}; with {wanted} runs of each cell every one of them could be"
+
+
+def repeats_table(comparison: Comparison, tested: Sequence[Tested]) -> Table:
+    """Both sides of every test: median, median absolute deviation, 95 % interval of the median, p and effect size."""
+    rows, best = [], set()
+    for item in tested:
+        column = RUN_COLUMNS[item.metric]
+        keys = [shown(RUN_COLUMNS[name], value) for name, value in zip(comparison.keys, item.key, strict=True)]
+        sides = [text for side in (item.baseline, item.other) for text in _side(side, column)]
+        rows.append(Row([title(item.metric), *keys, str(item.level), *sides, f"{item.p:.2g}", f"{item.effect:+.2f}"]))
+        if item.significant:
+            best.add((len(rows) - 1, len(rows[-1].cells) - 2))
+    base = str(comparison.baseline)
+    headings = ["metric", *map(title, comparison.keys), title(comparison.by)]
+    headings += [f"{base} runs", f"{base} median", "95 % interval", "runs", "median", "95 % interval", "p (Holm)", "Cliff's delta"]
+    text = 2 + len(comparison.keys)
+    numeric = [False] * text + [True] * (len(headings) - text)
+    return Table(headings, numeric, rows, "Repeats: median ± median absolute deviation; * significant", text, frozenset(best))
+
+
+def _side(side: Spread, column: Field[Any]) -> list[str]:
+    interval = "" if side.interval is None else " to ".join(shown(column, value) for value in side.interval)
+    return [str(side.count), f"{shown(column, side.median)} ± {shown(column, side.mad)}", interval]
