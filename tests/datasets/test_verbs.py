@@ -40,6 +40,7 @@ def test_check_says_what_is_wrong_and_exits_with_1(make_set: MakeSet, capsys: py
         (["check", "smaer"], "did you mean 'smear'"),
         (["fetch", "cocoo"], "did you mean 'coco'"),
         (["synth", "--images", "0", "1", "1"], "at least 1"),
+        (["synth", "--seed", "-1"], "at least 0"),
         (["convert", "nowhere.yaml"], "choose from"),
     ],
 )

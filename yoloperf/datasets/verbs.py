@@ -35,12 +35,16 @@ def _synth_flags(parser: argparse.ArgumentParser) -> None:
         help="images of each split (default: %(default)s)",
     )
     parser.add_argument("--size", nargs=2, type=_count, metavar=("WIDTH", "HEIGHT"), default=list(smear.SIZE), help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--seed", type=_whole, default=0, help="default: %(default)s")
 
 
 def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise UserError(f"a number of images or pixels must be a whole number of at least 1, not {text!r}")
+    return _whole(text, 1)
+
+
+def _whole(text: str, least: int = 0) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise UserError(f"synth takes whole numbers of at least {least} here, not {text!r}")
     return int(text)
 
 
@@ -129,4 +133,4 @@ def _run(args: argparse.Namespace) -> Result:
     return result
 
 
-data = Verb("fetch, convert, check or draw data sets", "yoloperf data synth && yoloperf data check smear", _configure, _run)
+data = Verb("fetch, convert, check or draw data sets", "yoloperf data synth", _configure, _run)
