@@ -7,14 +7,20 @@ import cv2
 import matplotlib as mpl
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from yoloperf.core.record import EpochRecord, RunRecord
+from yoloperf.core.record import EpochRecord, KernelRecord, RunRecord
 from yoloperf.report import plots
 from yoloperf.report.load import Records
 from yoloperf.report.pictures import save_all
+from yoloperf.report.plots_operators import operators
+from yoloperf.report.plots_repeats import repeats
+from yoloperf.report.plots_tradeoff import front, tradeoff
 from yoloperf.report.style import drawing
 
 
@@ -34,7 +40,7 @@ def test_every_picture_is_written_and_not_blank(tmp_path: Path, study: list[RunR
     settings = dict(mpl.rcParams)
     paths, missing = save_all(Records(study, epochs, []), tmp_path)
     assert dict(mpl.rcParams) == settings
-    assert not missing
+    assert set(missing) == {"operators", "repeats"}
     assert [path.name for path in paths] == [
         "grid-batch_size.png",
         "grid-epochs.png",
@@ -42,6 +48,7 @@ def test_every_picture_is_written_and_not_blank(tmp_path: Path, study: list[RunR
         "curves-yolov3-tiny-on-baremetal.png",
         "curves-yolov3-on-cloud.png",
         "curves-yolov3-tiny-on-cloud.png",
+        "tradeoff.png",
         "kernels.png",
     ]
     for path in paths:
@@ -65,7 +72,7 @@ def test_pyplot_stays_out() -> None:
 def test_what_cannot_be_drawn_has_a_reason(tmp_path: Path) -> None:
     paths, missing = save_all(Records([RunRecord(run_id="a", batch_size=4, epochs=1, status="ok", user_s=1.0)], [], []), tmp_path)
     assert not paths
-    assert set(missing) == {"grid-batch_size", "grid-epochs", "curves", "kernels"}
+    assert set(missing) == {"grid-batch_size", "grid-epochs", "curves", "tradeoff", "kernels", "operators", "repeats"}
 
 
 def test_no_texts_overlap(study: list[RunRecord], epochs: list[EpochRecord]) -> None:
@@ -104,6 +111,48 @@ def test_lines_differ_without_colour(study: list[RunRecord], epochs: list[EpochR
         "batch 8, 1 epoch",
         "batch 8, 5 epochs",
     ]
+
+
+def test_front_is_what_no_other_point_beats() -> None:
+    points = [(1.0, 0.1), (2.0, 0.5), (2.0, 0.4), (3.0, 0.5), (4.0, 0.9), (5.0, 0.2)]
+    assert [points[k] for k in front(points)] == [(1.0, 0.1), (2.0, 0.5), (4.0, 0.9)]
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 1)), min_size=1, max_size=30))
+def test_front_against_its_definition(points: list[tuple[float, float]]) -> None:
+    def beaten(x: float, y: float) -> bool:
+        return any(a <= x and b >= y and (a, b) != (x, y) for a, b in points)
+
+    assert {points[k] for k in front(points)} == {point for point in points if not beaten(*point)}
+
+
+def test_tradeoff_names_the_front(study: list[RunRecord]) -> None:
+    runs = [replace(run, map50=0.1 * k) for k, run in enumerate(study[:4], 1)]
+    (figure,) = tradeoff(runs)
+    names = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    # times of the four runs: 20, 60, 15 and 35 s
+    assert names[:2] == ["yolov3 on cloud", "best for the time"]
+    assert names[2:] == ["1  yolov3 on cloud, batch 8, 1 epoch", "2  yolov3 on cloud, batch 8, 5 epochs"]
+    assert list(tradeoff(study[:1])) == []
+
+
+def test_operators_add_up_to_the_whole(study: list[RunRecord]) -> None:
+    kernels = [
+        KernelRecord(run_id=study[0].run_id, domain="gpu", operator="convolution", total_s=3.0),
+        KernelRecord(run_id=study[0].run_id, domain="gpu", operator=None, total_s=1.0),
+        KernelRecord(run_id=study[0].run_id, domain="api", operator="copy", total_s=9.0),
+    ]
+    (figure,) = operators(study, kernels, "gpu")
+    assert [bar.get_width() for bar in figure.findobj(Rectangle) if bar.get_height() == 0.75] == [0.75, 0.25]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["convolution", "other"]
+    assert list(operators(study, kernels, "cpu")) == []
+
+
+def test_repeats_need_three(study: list[RunRecord]) -> None:
+    runs = [replace(study[0], run_id=str(k), user_s=20.0 + k) for k in range(3)] + [replace(study[1], run_id=f"x{k}") for k in range(2)]
+    (figure,) = repeats(runs)
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["batch 4, 1 epoch (n=3)"]
+    assert list(repeats(study)) == []
 
 
 @pytest.mark.parametrize("count", [1, 40])

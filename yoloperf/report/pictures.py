@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -12,6 +12,9 @@ from yoloperf.core.rundir import write_atomic
 from yoloperf.report import plots
 from yoloperf.report.columns import GRID, distinct, title
 from yoloperf.report.load import Records
+from yoloperf.report.plots_operators import DOMAINS, operators
+from yoloperf.report.plots_repeats import LEAST, repeats
+from yoloperf.report.plots_tradeoff import tradeoff
 from yoloperf.report.style import drawing
 
 
@@ -41,24 +44,31 @@ def _pictures(records: Records) -> Iterator[tuple[str, Figure | str]]:
         elif not metrics:
             yield f"grid-{x}", "no run has a time, a memory peak or a validation"
         else:
-            for number, page in enumerate(pages, 1):
-                yield _numbered(f"grid-{x}", number), plots.grid(page, x, metrics)
+            yield from _series(f"grid-{x}", (plots.grid(page, x, metrics) for page in pages))
     groups = plots.groups(records.runs)
     trained = {record.run_id for record in records.epochs}
     if not any(run.run_id in trained for run in records.runs):
         yield "curves", "there are no epochs: give run folders, logs, or a runs.csv with its epochs.csv beside it"
     for group in groups:
-        name = f"curves-{_slug(group[0])}" if len(groups) > 1 else "curves"
-        for number, figure in enumerate(plots.curves(group, records.epochs), 1):
-            yield _numbered(name, number), figure
-    if not any(plots.drawable(run, "biggest_kernel_avg_s") for run in records.runs):
-        yield "kernels", "no run has a kernel summary"
-    for number, figure in enumerate(plots.kernels(records.runs), 1):
-        yield _numbered("kernels", number), figure
+        yield from _series(f"curves-{_slug(group[0])}" if len(groups) > 1 else "curves", plots.curves(group, records.epochs))
+    yield from _series("tradeoff", tradeoff(records.runs), "fewer than two runs have both a time and a validation")
+    yield from _series("kernels", plots.kernels(records.runs), "no run has a kernel summary")
+    profiled = {record.domain for record in records.kernels}
+    for domain in DOMAINS:
+        if domain in profiled:
+            yield from _series(f"operators-{domain}", operators(records.runs, records.kernels, domain))
+    if not profiled & DOMAINS.keys():
+        yield "operators", "there are no kernels: give run folders, logs, or a runs.csv with its kernels.csv beside it"
+    yield from _series("repeats", repeats(records.runs), f"no cell has {LEAST} finished runs")
 
 
-def _numbered(name: str, number: int) -> str:
-    return name if number == 1 else f"{name}-{number}"
+def _series(name: str, figures: Iterable[Figure], otherwise: str = "") -> Iterator[tuple[str, Figure | str]]:
+    """Figures numbered from the second on, or the reason why there is none."""
+    number = 0
+    for number, figure in enumerate(figures, 1):
+        yield name if number == 1 else f"{name}-{number}", figure
+    if not number and otherwise:
+        yield name, otherwise
 
 
 def _slug(heading: str) -> str:

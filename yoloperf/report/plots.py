@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from yoloperf.core.record import EpochRecord, RunRecord, columns, shown
 from yoloperf.report.columns import GRID, IDENTITY, RUN_COLUMNS, distinct, failed, in_order, label, place, present, title, varying
-from yoloperf.report.style import COLOURS, HATCHES, UNITS, clock, figure, line, run_ticks, y_axis
+from yoloperf.report.style import FILLS, HATCHES, UNITS, clock, figure, line, run_ticks, y_axis
 
 LINES = 16  # more lines in one figure, and nobody finds one again
 ROWS = 4  # groups of a figure
@@ -70,7 +71,8 @@ def _curves(heading: str, runs: list[RunRecord], by_run: dict[str | None, list[E
         axes.set_title(words if name in FRACTIONS else f"{words} loss")
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        y_axis(axes, fraction=name in FRACTIONS)
+        top = max((getattr(record, name) for record in records if getattr(record, name) is not None), default=1) * 1.06 or 1
+        y_axis(axes, top=top, fraction=name in FRACTIONS)
     for axes in panels[len(names) :]:
         axes.set_visible(False)
     handles = [Line2D([], [], **look) for look in looks]
@@ -82,8 +84,8 @@ def _curves(heading: str, runs: list[RunRecord], by_run: dict[str | None, list[E
 def _looks(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """A look for every line. In a grid, colour and marker say the batch size and the dash says the epochs."""
     cells = [(run.batch_size, run.epochs) for run in runs]
-    sizes, lengths = (list(dict.fromkeys(column)) for column in zip(*cells, strict=True))
-    if len(set(cells)) == len(runs) and len(sizes) > 1 and len(lengths) > 1:
+    sizes, lengths = distinct(runs, "batch_size"), distinct(runs, "epochs")
+    if len(set(cells)) == len(runs) and len(sizes) > 1 and len(lengths) > 1 and not any(None in cell for cell in cells):
         return [line(sizes.index(size), lengths.index(length)) for size, length in cells]
     return [line(number) for number in range(len(runs))]
 
@@ -182,8 +184,8 @@ def _kernels(page: Sequence[Group]) -> Figure:
     top = max(run.biggest_kernel_avg_s or 0 for run in every)
     for part, (heading, runs) in zip(cells, page, strict=False):
         _kernel_bars(part, heading, runs, names, top)
-    patches = [Patch(**_fill(number)) for number in range(len(names))]
-    fig.legend(patches, [_short(str(name), 90) for name in names], loc="outside lower left", ncols=1, handlelength=2.5)
+    patches = [Patch(**fill(number)) for number in range(len(names))]
+    fig.legend(patches, [short(str(name), 90) for name in names], loc="outside lower left", ncols=1, handlelength=2.5)
     return fig
 
 
@@ -193,22 +195,23 @@ def _kernel_bars(part: SubFigure, heading: str, runs: list[RunRecord], names: li
     for row, run in enumerate(runs):
         number = names.index(run.biggest_kernel_name)
         width = run.biggest_kernel_avg_s or 0
-        axes.barh(row, width, height=0.72, linewidth=0.6, **_fill(number))
+        axes.barh(row, width, height=0.72, linewidth=0.6, **fill(number))
         axes.text(width, row, "  " + shown(RUN_COLUMNS["biggest_kernel_avg_s"], width), va="center", fontsize=8.5)
     axes.set_yticks(range(len(runs)), _labels(runs), fontsize=8.5)
     axes.set_ylim(len(runs) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(title("biggest_kernel_avg_s", runs))
     axes.set_xlim(0, top * 1.18)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(UNITS["s"])
 
 
-def _fill(number: int) -> dict[str, Any]:
-    """Look of the n-th kernel: from the light end of the colours, for hatches do not show on black."""
-    return {"facecolor": COLOURS[-1 - number % len(COLOURS)], "edgecolor": "black", "hatch": HATCHES[number % len(HATCHES)]}
+def fill(number: int) -> dict[str, Any]:
+    """Look of the n-th kind of bar."""
+    return {"facecolor": FILLS[number % len(FILLS)], "edgecolor": "black", "hatch": HATCHES[number % len(HATCHES)]}
 
 
-def _short(name: str, length: int) -> str:
+def short(name: str, length: int) -> str:
     """A long kernel name with its middle left out: beginning and end tell the tiles apart."""
     half = (length - 1) // 2
     return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"

@@ -18,7 +18,8 @@ DPI = 150
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 1)))
-HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "++", "--")
+FILLS = ("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#BBBBBB", "#D55E00", "#F0E442")  # the same, light enough for hatches
+HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo", "+++", "---", "|||", "**", "//..", "\\\\oo", "xx--")
 
 _RC: Any = {
     "font.size": 9.5,
@@ -86,10 +87,19 @@ UNITS: dict[str, Formatter] = {
 def y_axis(axes: Axes, unit: str = "", top: float | None = None, fraction: bool = False) -> None:
     """From zero to `top` in the column's unit; a fraction always to one."""
     axes.set_ylim(0, 1.02 if fraction else top)
-    locator: Locator = FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]) if fraction else {"B": _PowerOfTwo, "s": _Clock}.get(unit, MaxNLocator)()
+    units: dict[str, Locator] = {"B": _PowerOfTwo(), "s": _Clock()}
+    locator = FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]) if fraction else units.get(unit, MaxNLocator(5))
     axes.yaxis.set_major_locator(locator)
     if unit in UNITS:
         axes.yaxis.set_major_formatter(UNITS[unit])
+
+
+def x_time(axes: Axes, name: str, top: float) -> None:
+    """From zero to a little beyond `top` seconds."""
+    axes.set_xlim(0, top * 1.08)
+    axes.xaxis.set_major_locator(_Clock())
+    axes.xaxis.set_major_formatter(UNITS["s"])
+    axes.set_xlabel(name + clock("s", top))
 
 
 class _Steps(MaxNLocator):
