@@ -34,6 +34,14 @@ def test_text_too_wide_goes_on_below_with_its_keys() -> None:
     assert re.findall(r"10000\d\d", text) == [str(10**6 + n) for n in range(12)]
 
 
+def test_a_long_cell_loses_its_middle_in_text_alone() -> None:
+    path = "/data/" + "x" * 300 + "/run.txt"
+    table = Table(["run", "time"], [False, True], [Row([path, "1 s"])], keys=1)
+    line = render.text([table], 90).splitlines()[-1]
+    assert line.startswith("/data/x") and "…" in line and line.endswith("x/run.txt   1 s") and len(line) <= 90
+    assert path in render.markdown([table])
+
+
 def test_a_long_reason_is_cut_at_the_width() -> None:
     text = render.text([Table(["k", "v"], [False, True], [Row(["a", ""], "x" * 300, 1)], keys=1)], 50)
     assert max(map(len, text.splitlines())) == 50

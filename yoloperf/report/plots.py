@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from yoloperf.core.record import EpochRecord, RunRecord, columns, shown
 from yoloperf.report.columns import GRID, IDENTITY, RUN_COLUMNS, distinct, failed, in_order, label, place, present, title, varying
+from yoloperf.report.render import middle_out
 from yoloperf.report.style import FILLS, HATCHES, UNITS, clock, figure, line, run_ticks, y_axis
 
 LINES = 16  # more lines in one figure, and nobody finds one again
@@ -185,7 +186,7 @@ def _kernels(page: Sequence[Group]) -> Figure:
     for part, (heading, runs) in zip(cells, page, strict=False):
         _kernel_bars(part, heading, runs, names, top)
     patches = [Patch(**fill(number)) for number in range(len(names))]
-    fig.legend(patches, [short(str(name), 90) for name in names], loc="outside lower left", ncols=1, handlelength=2.5)
+    fig.legend(patches, [middle_out(str(name), 90) for name in names], loc="outside lower left", ncols=1, handlelength=2.5)
     return fig
 
 
@@ -209,9 +210,3 @@ def _kernel_bars(part: SubFigure, heading: str, runs: list[RunRecord], names: li
 def fill(number: int) -> dict[str, Any]:
     """Look of the n-th kind of bar."""
     return {"facecolor": FILLS[number % len(FILLS)], "edgecolor": "black", "hatch": HATCHES[number % len(HATCHES)]}
-
-
-def short(name: str, length: int) -> str:
-    """A long kernel name with its middle left out: beginning and end tell the tiles apart."""
-    half = (length - 1) // 2
-    return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"

@@ -34,12 +34,16 @@ class Table:
 
 
 def text(tables: Sequence[Table], width: int) -> str:
-    """Aligned columns for a terminal. A table wider than `width` characters goes on below, its keys repeated; best cells carry a *."""
+    """Aligned columns for a terminal; best cells carry a *.
+
+    A table wider than `width` characters goes on below, its keys repeated. A cell of more than a third of that loses its middle.
+    """
     return "\n\n".join(_text(table, width) for table in tables) + "\n"
 
 
 def _text(table: Table, width: int) -> str:
-    rows = [[f"*{cell}" if (i, j) in table.best else cell for j, cell in enumerate(row.kept())] for i, row in enumerate(table.rows)]
+    kept = [[middle_out(cell, width // 3) for cell in row.kept()] for row in table.rows]
+    rows = [[f"*{cell}" if (i, j) in table.best else cell for j, cell in enumerate(row)] for i, row in enumerate(kept)]
     bodies = [max((len(row[j]) for row in rows if j < len(row)), default=0) for j in range(len(table.headings))]
     headings = [_fold(heading, body) for heading, body in zip(table.headings, bodies, strict=True)]
     widths = [max(body, *map(len, heading)) for body, heading in zip(bodies, headings, strict=True)]
@@ -73,6 +77,12 @@ def _blocks(widths: Sequence[int], keys: int, width: int) -> list[list[int]]:
             blocks.append(list(range(keys)))
         blocks[-1].append(column)
     return blocks
+
+
+def middle_out(text: str, length: int) -> str:
+    """A long text with its middle left out: paths and kernel names differ at both ends."""
+    half = (length - 1) // 2
+    return text if len(text) <= length else f"{text[:half]}…{text[-half:]}"
 
 
 def _short(line: str, width: int) -> str:
