@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from yoloperf.core.errors import UserError
 from yoloperf.datasets import cache, coco, voc, yolo_txt
-from yoloperf.datasets.cache import cache_folder as cache_folder  # others find it beside load_split
+from yoloperf.datasets.cache import cache_folder
 from yoloperf.datasets.config import DataConfig
 from yoloperf.datasets.images import image_size, list_images, read_list
 
