@@ -23,7 +23,7 @@ def read(tmp_path: Path) -> Callable[..., ParseResult]:
     return read_text
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def samples() -> Path:
     """Logs that others made, as many as there are: YOLOPERF_SAMPLES, or samples/ beside YOLOPERF_DATA."""
     given, data = os.environ.get("YOLOPERF_SAMPLES"), os.environ.get("YOLOPERF_DATA")

@@ -1,5 +1,6 @@
 """A run while its log is read: what each format found, and how it all becomes one record."""
 
+import math
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -147,6 +148,7 @@ class Draft:
         values |= {name: value for name, value in self.facts.items() if name not in values or name in own}
         values |= self._from_epochs()
         values |= self._biggest_kernel()
+        values = {name: value for name, value in values.items() if not isinstance(value, float) or math.isfinite(value)}
         status, reason = self._status()
         values.setdefault("status", status)
         if values["status"] == status:

@@ -17,6 +17,7 @@ from yoloperf.parsing.formats import line_formats
 from yoloperf.parsing.formats.base import Answer, Block, LineFormat, Signal
 
 MAX_LINE_BYTES = 1 << 20  # a longer line without redraws is no log
+_UNREADABLE = (ValueError, OverflowError)  # digits that make no number, or none that fits
 _ANSI = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 # ClearML's console capture puts this before the first line of a message; "error" only means stderr
 _CAPTURE = re.compile(rb"\d{13} \S+ (?:info|error|warning) ")
@@ -129,7 +130,11 @@ class LogReader:
             number += 1
             self.run.line = number
             if self.block is not None and b"\r" not in line:
-                if self.block(line):
+                try:
+                    if self.block(line):
+                        continue
+                except _UNREADABLE as error:
+                    self.run.reject(_said(line, error))
                     continue
                 self.block = None
             if line:
@@ -204,8 +209,11 @@ class LogReader:
         if self.block is not None:
             if self.run.cut and not self.block_owner.reads_cut_line:
                 return self.run.reject("the last line has no end: left out")
-            if self.block(line):
-                return True
+            try:
+                if self.block(line):
+                    return True
+            except _UNREADABLE as error:
+                return self.run.reject(_said(line, error))
             self.block = None
         content = line.lstrip()
         match = self.match_head(content)
@@ -238,7 +246,10 @@ class LogReader:
         if run.cut and not reader.reads_cut_line:
             return run.reject("the last line has no end: left out")
         rejected = run.rejected_lines
-        answer: Answer = getattr(reader, method)(line)
+        try:
+            answer: Answer = getattr(reader, method)(line)
+        except _UNREADABLE as error:
+            return run.reject(_said(line, error))
         if answer is Signal.NEXT_RUN:
             before = self._set_aside()
             self._finish(before[0], before[1])
@@ -264,6 +275,10 @@ class LogReader:
     def _reader(self, index: int) -> LineFormat:
         self.readers[index] = reader = line_formats()[index](self.run)
         return reader
+
+
+def _said(line: bytes, error: Exception) -> str:
+    return f"{error}: {_clean(line)[:80].decode('utf-8', 'replace').strip()}"
 
 
 def _clean(line: bytes) -> bytes:

@@ -1,5 +1,6 @@
-"""Numbers as logs print them, in bytes, exactly: `15.988us` is 1.5988e-05, the nearest float to what was printed."""
+"""Numbers and cells as logs print them, in bytes, exactly: `15.988us` is 1.5988e-05, the nearest float to what was printed."""
 
+import csv
 import math
 import re
 
@@ -37,6 +38,14 @@ def clock(text: bytes) -> float | None:
     """`1:04:33`, `05:43`, `11.6s`, as progress bars print elapsed time."""
     match = _CLOCK.match(text)
     return int(match[1] or 0) * 3600 + int(match[2] or 0) * 60 + float(match[3]) if match else None
+
+
+def cells(line: str) -> list[str]:
+    """Cells of a CSV line; none where it is no such line."""
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
 
 
 def text(raw: bytes) -> str:

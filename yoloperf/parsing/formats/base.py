@@ -27,7 +27,7 @@ class LineFormat:
     """Reader of one text format in one run. Made when the first line of its kind is met.
 
     A handler gets a line without its end, colours and overdrawn parts. It reads what is there and stores it in
-    `self.run`; it must not raise on any bytes.
+    `self.run`. A ValueError or OverflowError that it raises rejects the line: numbers that are none.
     """
 
     name: ClassVar[str]

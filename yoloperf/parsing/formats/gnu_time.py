@@ -8,6 +8,7 @@ import re
 from yoloperf.parsing.command import take_command
 from yoloperf.parsing.draft import Account
 from yoloperf.parsing.formats.base import Answer, LineFormat
+from yoloperf.parsing.quantity import number, text
 
 _PREFIX = re.compile(rb"Command (exited with non-zero status|terminated by signal|stopped by signal) (\d+)")
 _ELAPSED = re.compile(rb"(?:(\d+):)?(\d+):(\d\d)(\.\d\d)?$")
@@ -70,10 +71,10 @@ class GnuTime(LineFormat):
             return False
         known = _ROWS.get(label)
         if known:
-            try:
-                setattr(account, known, float(value.rstrip(b"%")))
-            except ValueError:  # "?%" where no time passed
-                return value == b"?%" or self.run.reject(line.decode("utf-8", "replace"))
+            found = number(value.rstrip(b"%"))
+            if found is None and value != b"?%":  # which stands where no time passed
+                return self.run.reject(f"no number: {text(line)[:80]}")
+            setattr(account, known, found)
         elif label.startswith(b"Elapsed"):
             account.wall_s = elapsed(value)
         return True

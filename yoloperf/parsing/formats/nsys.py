@@ -4,13 +4,12 @@ A report is known by its title, by the line that announces it, or (bare CSV) by 
 changed in 2022 (gpukernsum -> cuda_gpu_kern_sum); times are in the unit that the column head names.
 """
 
-import csv
 import re
 
 from yoloperf.parsing.draft import Draft, KernelRow
 from yoloperf.parsing.formats.base import Answer, LineFormat, Signal
 from yoloperf.parsing.operators import operator
-from yoloperf.parsing.quantity import EXPONENT, UNIT_NAMES, number, text
+from yoloperf.parsing.quantity import EXPONENT, UNIT_NAMES, cells, number, text
 from yoloperf.parsing.summary import Summary
 
 _TITLE = re.compile(rb" \*\* (.+?) \((\w+)\):")
@@ -118,7 +117,7 @@ class Nsys(LineFormat):
         if self.box:
             heads = [cell.strip() for cell in content.strip("|").split("|")]
         elif self.csv:
-            heads = next(csv.reader([content]))
+            heads = cells(content)
         else:
             heads = re.split(r"\s{2,}", content)
         names = [re.sub(r"\s", "", head.lower()) for head in heads]
@@ -143,10 +142,10 @@ class Nsys(LineFormat):
             return False
         if content.startswith("+-") or _RULER.match(line):
             return True
-        cells = self._cells(content)
-        if len(cells) != len(self.columns):
+        found = self._cells(content)
+        if len(found) != len(self.columns):
             return False
-        row = dict(zip(self.columns, cells, strict=True))
+        row = dict(zip(self.columns, found, strict=True))
         domain = _domain(self.report) if self.report else self._domain_of(row)
         if not domain or self.repeated:
             return True
@@ -158,8 +157,8 @@ class Nsys(LineFormat):
         if self.box:
             return [cell.strip() for cell in content.strip("|").split("|", len(self.columns) - 1)]
         if self.csv:
-            cells = next(csv.reader([content]), [])
-            return cells if len(cells) <= len(self.columns) else content.split(",", len(self.columns) - 1)
+            found = cells(content)
+            return found if len(found) <= len(self.columns) else content.split(",", len(self.columns) - 1)
         return content.split(None, len(self.columns) - 1)
 
     def _domain_of(self, row: dict[str, str]) -> str:

@@ -11,7 +11,7 @@ from yoloperf.parsing.operators import operator
 from yoloperf.parsing.quantity import EXPONENT, text
 
 # Possessive quantifiers throughout: a table has hundreds of rows, and nothing in them to go back for
-_TIME = rb"(\d++\.?+\d*+)([num]?+s)"
+_TIME = rb"(\d{1,18}+\.?+\d{0,18}+)([num]?+s)"
 _ROW = re.compile(
     rb"\s*+(?:([A-Z][\w ()]*+):\s*+)?+(\d++\.\d++)% ++" + _TIME + rb" ++(\d++) ++" + rb" ++".join([_TIME] * 3) + rb"(?:  (.*+))?+$",
     re.DOTALL,

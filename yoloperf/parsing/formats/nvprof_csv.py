@@ -4,14 +4,13 @@ Three shapes are met: units in a row of their own; units and per cent signs in t
 GPU activities only. Names may be unquoted and hold commas.
 """
 
-import csv
 import re
 
 from yoloperf.parsing.draft import Draft
 from yoloperf.parsing.formats.base import Answer, LineFormat
 from yoloperf.parsing.formats.nvprof import whole_name
 from yoloperf.parsing.operators import operator
-from yoloperf.parsing.quantity import EXPONENT, number, seconds, text
+from yoloperf.parsing.quantity import EXPONENT, cells, number, seconds, text
 from yoloperf.parsing.summary import Summary
 
 _TIMES = ("Time", "Avg", "Min", "Max")
@@ -36,7 +35,9 @@ class NvprofCsv(LineFormat):
     first = True
 
     def table(self, line: bytes) -> Answer:
-        self.columns = next(csv.reader([text(line)]))
+        self.columns = cells(text(line))
+        if not ({*_TIMES, "Time(%)", "Calls"} <= {*self.columns} or "Duration" in self.columns) or self.columns[-1:] != ["Name"]:
+            return False
         self.units = []
         self.first = True
         return self._row
@@ -46,14 +47,14 @@ class NvprofCsv(LineFormat):
         return lambda row: row.count(b",") >= 6
 
     def _row(self, line: bytes) -> bool:
-        cells = self._cells(line)
-        if cells is None:
+        found = self._cells(line)
+        if found is None:
             return False
-        if self.first and not any(character.isdigit() for cell in cells for character in cell):
-            self.units = [cell.encode() for cell in cells]
+        if self.first and not any(character.isdigit() for cell in found for character in cell):
+            self.units = [cell.encode() for cell in found]
             return True
         self.first = False
-        row = dict(zip(self.columns, cells, strict=True))
+        row = dict(zip(self.columns, found, strict=True))
         if "Duration" in row:
             return self._activity(row)
         values = {name: self._seconds(name, row[name]) for name in _TIMES if name in row}
@@ -72,17 +73,15 @@ class NvprofCsv(LineFormat):
         content = text(line)
         if content.startswith("="):
             return None
-        try:
-            cells = next(csv.reader([content]), [])
-        except csv.Error:
+        found = cells(content)
+        if len(found) < len(self.columns):
             return None
-        if len(cells) < len(self.columns):
+        if len(found) > len(self.columns):
+            found = content.split(",", len(self.columns) - 1)
+        quoted = content.endswith('"') and content.count('"') % 2 == 0
+        if self.run.cut and not quoted and not whole_name(found[-1]):
             return None
-        if len(cells) > len(self.columns):
-            cells = content.split(",", len(self.columns) - 1)
-        if self.run.cut and not content.endswith('"') and not whole_name(cells[-1]):
-            return None
-        return [cell.strip() for cell in cells]
+        return [cell.strip() for cell in found]
 
     def _seconds(self, column: str, cell: str) -> float | None:
         if not self.units:

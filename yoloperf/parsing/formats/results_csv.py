@@ -60,5 +60,5 @@ class ResultsCsv(LineFormat):
         for epoch, values in self.rows:
             self.run.epoch(epoch + base).update(values)
         if not self.rows:
-            self.run.line = 0
+            self.run.formats.pop(self.name, None)
             self.run.reject("a header without rows")

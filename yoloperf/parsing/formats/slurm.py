@@ -15,7 +15,7 @@ _CANCELLED = re.compile(
     re.DOTALL,
 )
 _MEMORY = re.compile(
-    rb"Detected (\d+) oom[-_]kill event(?:\(s\)|s)? in (?:StepId=|step )([\w+]+)"
+    rb"Detected (\d+) oom[-_]kill event(?:\(s\)|s)? in (?:StepId=|step )([\w+]+)(?=[.\s])"
     rb"|(?:Job|Step) (\S+) exceeded (?:job )?memory limit|Exceeded (?:job|step) memory limit"
 )
 _SRUN = re.compile(

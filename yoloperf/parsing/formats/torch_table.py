@@ -33,13 +33,14 @@ class TorchTable(LineFormat):
         super().__init__(run)
         self.columns: list[str] = []
         self.rows: list[dict[str, bytes]] = []
+        self.whole = False  # the ruler below the rows was met
         self.device = ""
         self.cuda_mode = False
         self.seen: set[KernelRow] = set()
 
     def environment(self, line: bytes) -> Answer:
         match = re.match(rb"PyTorch (\S+) .*?CUDA (\S+)", line)
-        if match:
+        if match and not self.run.cut:
             self.run.default("torch", text(match[1]))
             self.run.default("cuda", text(match[2]))
         return True
@@ -53,7 +54,10 @@ class TorchTable(LineFormat):
         return bool(self.columns)
 
     def table(self, line: bytes) -> Answer:
+        if self.run.cut:
+            return False
         self._close()
+        self.whole = False
         self.columns = [text(cell) for cell in _GAP.split(line.strip())]
         self.device = next((name for name in _DEVICES if f"Self {name}" in self.columns or f"{name} total" in self.columns), "")
         self.run.default("profiler", "torch")
@@ -63,6 +67,7 @@ class TorchTable(LineFormat):
         if self.run.cut:
             return self.run.reject("the last line has no end: left out")
         if _RULER.match(line):
+            self.whole = bool(self.rows)
             return True
         cells = _GAP.split(line.strip())
         # The last column of old tables, Input Shapes, may be empty
@@ -85,7 +90,7 @@ class TorchTable(LineFormat):
         host = {row["Name"] for row in rows if self._host_time(row)}
         kernels = [row for row in rows if self._is_kernel(row, host)]
         operators = [row for row in rows if self._host_time(row)]
-        if 2 * sum(map(self._device_time, kernels)) < sum(map(self._device_time, operators)):
+        if self.whole and 2 * sum(map(self._device_time, kernels)) < sum(map(self._device_time, operators)):
             kernels = operators  # a table cut to its top rows, or one from before kernels had rows
             if self._has_own_times():
                 self.run.notes.append("GPU time by operator: the table lists few kernels")
