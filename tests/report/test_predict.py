@@ -102,7 +102,7 @@ def test_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert result["held_out"]["median_error"] < 0.10
     assert [item["batch_size"] for item in result["predictions"]] == [16]
     assert main(["predict", str(PUBLISHED), "--batch-size", "64", "--epochs", "300", "--images", "118287"]) == 0
-    assert "outside the runs in batch size, epochs, images" in capsys.readouterr().out
+    assert "batch size, epochs, images" in capsys.readouterr().out
     assert main(["predict", str(PUBLISHED), "--epochs", "300"]) == 2
     path = tmp_path / "runs.csv"
     path.write_text(to_csv(RunRecord, _runs(10, 0.1, 0.1, lengths=(1,))))

@@ -152,3 +152,11 @@ def test_sorted_with_absent_last(study: list[RunRecord]) -> None:
     assert times[-1] is None
     known = [time for time in times if time is not None]
     assert known == sorted(known, reverse=True) and len(known) == len(study) - 1
+
+
+def test_a_setting_that_only_some_recorded_is_no_column_and_one_that_sets_tables_apart_is_their_heading(study: list[RunRecord]) -> None:
+    engines = {"cloud": "yolov3", "baremetal": "yoloperf"}
+    runs = [replace(run, engine=engines[run.platform or ""], accumulate=1 if run.batch_size == 4 else None) for run in study]
+    parts = tables(order(runs))
+    assert [part.title for part in parts[:2]] == ["yolov3 on baremetal, yoloperf", "yolov3-tiny on baremetal, yoloperf"]
+    assert all(part.headings[:2] == ["batch size", "epochs"] for part in parts)

@@ -75,6 +75,11 @@ def varying(runs: Sequence[RunRecord], names: Iterable[str]) -> list[str]:
     return [name for name in names if len({getattr(run, name) for run in runs}) > 1]
 
 
+def differing(runs: Sequence[RunRecord], names: Iterable[str]) -> list[str]:
+    """Those columns that are known to have two values or more."""
+    return [name for name in names if len(distinct(runs, name)) > 1]
+
+
 def present(runs: Iterable[RunRecord], names: Iterable[str]) -> list[str]:
     """Those columns that have a value in at least one row."""
     runs = list(runs)
@@ -112,7 +117,8 @@ def failed(run: RunRecord) -> bool:
 
 def label(run: RunRecord, names: Iterable[str]) -> str:
     """A run in a few words, such as "batch 8, 20 epochs"."""
-    words = {"batch_size": "batch {}", "epochs": "{} epochs", "img_size": "{} px", "seed": "seed {}", "lr_scale": "lr x{}"}
+    words = {"batch_size": "batch {}", "epochs": "{} epochs", "img_size": "{} px", "seed": "seed {}"}
+    words |= {"lr_scale": "lr x{}", "accumulate": "accumulate {}"}
     parts = []
     for name in names:
         value = getattr(run, name)

@@ -91,7 +91,8 @@ class Facet:
         if not self.cases:
             return f"{self.measure}: nothing to compare"
         text = f"{self.measure}: in {self.held} of {len(self.cases)}"
-        return text if self.median_ratio is None else f"{text}, median ratio {self.median_ratio:.2f}"
+        text = text if self.median_ratio is None else f"{text}, median ratio {self.median_ratio:.2f}"
+        return text if len(self.cases) >= LEAST else f"{text} (too few to tell)"
 
 
 @dataclass(frozen=True)

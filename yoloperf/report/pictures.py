@@ -49,8 +49,11 @@ def _pictures(records: Records) -> Iterator[tuple[str, Figure | str]]:
     trained = {record.run_id for record in records.epochs}
     if not any(run.run_id in trained for run in records.runs):
         yield "curves", "there are no epochs: give run folders, logs, or a runs.csv with its epochs.csv beside it"
-    for group in groups:
-        yield from _series(f"curves-{_slug(group[0])}" if len(groups) > 1 else "curves", plots.curves(group, records.epochs))
+    slugs = [_slug(heading) for heading, _ in groups]
+    for k, group in enumerate(groups):
+        # a setting that only one of two groups recorded is not in its heading
+        name = slugs[k] if slugs.count(slugs[k]) == 1 else f"{slugs[k]}-group{k + 1}"
+        yield from _series(f"curves-{name}" if len(groups) > 1 else "curves", plots.curves(group, records.epochs))
     yield from _series("tradeoff", tradeoff(records.runs), "fewer than two runs have both a time and a validation")
     yield from _series("kernels", plots.kernels(records.runs), "no run has a kernel summary")
     profiled = {record.domain for record in records.kernels}

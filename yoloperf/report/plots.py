@@ -13,7 +13,20 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from yoloperf.core.record import EpochRecord, RunRecord, columns, shown
-from yoloperf.report.columns import GRID, IDENTITY, RUN_COLUMNS, distinct, failed, in_order, label, place, present, title, varying
+from yoloperf.report.columns import (
+    GRID,
+    IDENTITY,
+    RUN_COLUMNS,
+    differing,
+    distinct,
+    failed,
+    in_order,
+    label,
+    place,
+    present,
+    title,
+    varying,
+)
 from yoloperf.report.render import middle_out
 from yoloperf.report.style import FILLS, HATCHES, UNITS, clock, figure, line, run_ticks, y_axis
 
@@ -33,7 +46,7 @@ def groups(runs: Sequence[RunRecord]) -> list[Group]:
     parts: dict[tuple[Any, ...], list[RunRecord]] = {}
     for run in in_order(runs, [*IDENTITY, *GRID, "seed", "run_id"]):
         parts.setdefault(tuple(getattr(run, name) for name in names), []).append(run)
-    rest = [name for name in names if name not in ("platform", "model")]
+    rest = [name for name in differing(runs, names) if name not in ("platform", "model")]
     return [(", ".join([place(part), *([label(part[0], rest)] if rest else [])]), part) for part in parts.values()]
 
 

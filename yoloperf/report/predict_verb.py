@@ -69,8 +69,8 @@ def _predictions(items: Sequence[Prediction]) -> Table:
         cell = item.cell
         beyond = item.fit.beyond(cell)
         counts = (str(cell.batch_size), str(cell.epochs), str(cell.images))
-        rows.append(Row([item.fit.heading, *counts, show_seconds(item.seconds), f"outside the runs in {beyond}" if beyond else ""]))
-    headings = ["", "batch size", "epochs", "images", f"predicted {items[0].fit.measure}", "caution"]
+        rows.append(Row([item.fit.heading, *counts, show_seconds(item.seconds), beyond]))
+    headings = ["", "batch size", "epochs", "images", f"predicted {items[0].fit.measure}", "beyond the runs in"]
     return Table(headings, [False, True, True, True, True, False], rows, "Predicted cells", 1)
 
 

@@ -36,13 +36,13 @@ class Table:
 def text(tables: Sequence[Table], width: int) -> str:
     """Aligned columns for a terminal; best cells carry a *.
 
-    A table wider than `width` characters goes on below, its keys repeated. A cell of more than a third of that loses its middle.
+    A table wider than `width` characters goes on below, its keys repeated. A cell of more than half of that loses its middle.
     """
     return "\n\n".join(_text(table, width) for table in tables) + "\n"
 
 
 def _text(table: Table, width: int) -> str:
-    kept = [[middle_out(cell, width // 3) for cell in row.kept()] for row in table.rows]
+    kept = [[middle_out(cell, width // 2) for cell in row.kept()] for row in table.rows]
     rows = [[f"*{cell}" if (i, j) in table.best else cell for j, cell in enumerate(row)] for i, row in enumerate(kept)]
     bodies = [max((len(row[j]) for row in rows if j < len(row)), default=0) for j in range(len(table.headings))]
     headings = [_fold(heading, body) for heading, body in zip(table.headings, bodies, strict=True)]

@@ -12,9 +12,11 @@ from yoloperf.report.columns import (
     IDENTITY,
     RUN_COLUMNS,
     STUDY,
+    differing,
     distinct,
     failed,
     in_order,
+    label,
     place,
     present,
     require,
@@ -63,7 +65,7 @@ def order(runs: Sequence[RunRecord], by: str | None = None, descending: bool = F
 
 def default_columns(runs: Sequence[RunRecord]) -> list[str]:
     """The 2020 study's columns after whatever else varies; columns without any value are left out."""
-    keys = [*varying(runs, IDENTITY), *GRID]
+    keys = [*differing(runs, IDENTITY), *GRID]
     if any(run.batch_size is None for run in runs):
         keys = ["run_id", *keys]
     elif len({tuple(getattr(run, name) for name in keys) for run in runs}) < len(runs):
@@ -103,13 +105,18 @@ def with_status(runs: Sequence[RunRecord], names: Sequence[str]) -> list[str]:
 def tables(runs: Sequence[RunRecord], names: Sequence[str] | None = None, study: bool = False) -> list[Table]:
     """One table, or, where both platform and model vary (or `study` asks for it), the study's layout: one for each pair of the two."""
     split = ("platform", "model")
-    if names is not None or not (study or len(varying(runs, split)) == len(split)):
+    if names is not None or not (study or len(differing(runs, split)) == len(split)):
         return [table(runs, names or default_columns(runs))]
     parts: dict[tuple[str | None, ...], list[RunRecord]] = {}
     for run in runs:
         parts.setdefault(tuple(getattr(run, name) for name in split), []).append(run)
-    chosen = [name for name in default_columns(runs) if name not in split]
-    return [table(part, present(part, chosen), place(part)) for part in parts.values()]
+    apart = [name for name in differing(runs, IDENTITY) if name not in split]
+    made = []
+    for part in parts.values():
+        common = [name for name in apart if len(distinct(part, name)) == 1]
+        heading = ", ".join([place(part), *([label(part[0], common)] if common else [])])
+        made.append(table(part, default_columns(part), heading))
+    return made
 
 
 def raw_csv(runs: Sequence[RunRecord], names: Sequence[str]) -> str:
