@@ -132,7 +132,7 @@ def _text(path: Path, detections: list[Detection]) -> str:
 def annotate(image: Pixels, detections: list[Detection]) -> Pixels:
     """A copy of the image with boxes, names and scores drawn on it."""
     canvas = image.copy()
-    unit = max(1, round(max(image.shape[:2]) / 400))  # line width that stays visible on large pictures
+    unit = max(1, round(max(image.shape[:2]) / 640))  # line width that stays visible on large pictures
     for detection in sorted(detections, key=lambda found: found.score):
         colour = _COLOURS[detection.label % len(_COLOURS)]
         low, high = (round(detection.x1), round(detection.y1)), (round(detection.x2), round(detection.y2))
