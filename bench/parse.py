@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--large-mib", type=int, default=0, help="also read one file of this size (default: no)")
     args = parser.parse_args()
 
-    logs = [source for source in find(args.logs)[0] if isinstance(source, Path)]
+    logs = [source for source in find(args.logs).sources if isinstance(source, Path)]
     size = sum(path.stat().st_size for path in logs)
     wc_s = best(lambda: child_cpu_s(["wc", "-l", *map(str, logs)]), args.rounds)
     read_s = best(lambda: own_cpu_s(lambda: [item for path in logs for item in read_source(path)]), args.rounds)

@@ -99,6 +99,34 @@ def test_a_file_that_vanishes_is_reported(tmp_path: Path) -> None:
     assert parse_paths([path]).rejected[0].reason == "No such file or directory"
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert parse_paths([tmp_path]).rejected == []
+    assert parse_paths([tmp_path / "pipe"]).rejected[0].reason == "not a file"
+
+
+def test_a_folder_that_may_not_be_entered_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    (tmp_path / "locked").mkdir()
+    monkeypatch.setattr(os, "scandir", refused)
+    assert [(item.path, item.reason) for item in parse_paths([tmp_path]).rejected] == [(str(tmp_path), "Permission denied")]
+
+
+def test_a_name_of_any_bytes_can_be_written(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.log"))
+    path.write_bytes(STUDY.read_bytes())
+    write_records([path], tmp_path / "out" / "runs.csv")
+    assert "caf\ufffd.log" in (tmp_path / "out" / "runs.csv").read_text()
+
+
+def test_zeros_at_the_end_of_a_log_do_not_make_it_binary(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes(STUDY.read_bytes() + b"\0" * 40_000)
+    assert parse_paths([path]).runs[0].user_s == 61.25
+
+
 def test_a_path_that_is_not_there_is_the_users_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["parse", str(tmp_path / "nowhere")]) == 2
     assert "does not exist" in capsys.readouterr().err
@@ -110,9 +138,9 @@ def test_what_lies_beside_logs_is_left_aside_in_folders_only(tmp_path: Path) -> 
     for name, content in (("README.md", b"# x"), ("plot.png", b"\x89PNG\r\n"), ("best.pt", b"PK\x03\x04"), ("a.log", STUDY.read_bytes())):
         (tmp_path / name).write_bytes(content)
     write_records([tmp_path / "a.log"], tmp_path / "runs.csv")
-    sources, aside = find([tmp_path])
-    assert [str(source) for source in sources] == [str(tmp_path / "a.log")]
-    assert {path.name for path in aside} == {"README.md", "plot.png", "best.pt", "runs.csv", "epochs.csv", "kernels.csv"}
+    found = find([tmp_path])
+    assert [str(source) for source in found.sources] == [str(tmp_path / "a.log")]
+    assert {path.name for path in found.aside} == {"README.md", "plot.png", "best.pt", "runs.csv", "epochs.csv", "kernels.csv"}
     assert parse_paths([tmp_path / "plot.png"]).rejected
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 Content = io.BufferedReader | gzip.GzipFile
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 1 << 16
+_TEXT = bytes({*range(32, 256), *b"\a\b\t\n\f\r\v\x1b"})
 _GZIP = b"\x1f\x8b"
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 DAMAGED = (OSError, EOFError, zlib.error)
@@ -30,8 +31,12 @@ def open_content(path: Path) -> Iterator[Content]:
 
 
 def is_binary(head: bytes) -> bool:
-    """Whether the beginning of a file is no text in UTF-8, ASCII or UTF-16."""
-    return b"\0" in head and head[:2] not in _UTF16
+    """Whether the beginning of a file is no text in UTF-8, ASCII or UTF-16: a twentieth of it is control characters.
+
+    A crash can leave zeros at the end of a log: they do not count.
+    """
+    text = head.rstrip(b"\0")
+    return head[:2] not in _UTF16 and len(text.translate(None, _TEXT)) * 20 > len(text)
 
 
 def chunks(stream: Content) -> Iterator[bytes]:

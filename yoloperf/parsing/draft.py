@@ -261,6 +261,8 @@ class Draft:
         if not causes:
             return None
         final = [cause for cause in causes if cause.final]
+        if final:  # an exception that follows is a consequence, or another job's
+            causes = [cause for cause in causes if cause.final or cause.line < final[0].line]
         memory = [cause for cause in causes if cause.status == "oom"]
         if final and not (memory and all(cause.status in ("cancelled", "failed", "oom") for cause in final)):
             chosen = final[-1]

@@ -7,13 +7,17 @@ from yoloperf.parsing.content import DAMAGED, chunks, is_binary, open_content, p
 from yoloperf.parsing.draft import Draft, Rejected
 from yoloperf.parsing.formats import file_formats
 from yoloperf.parsing.lines import LogReader
+from yoloperf.parsing.sources import shown
 
 Unknown = Callable[[str, int, bytes], None]
 
 
 def read_file(path: Path, new_draft: Callable[[], Draft], unknown: Unknown | None = None) -> Iterator[Draft | Rejected]:
     """Drafts of the runs in a file, each as soon as its last line is read, or why the file cannot be read."""
-    name = str(path)
+    name = shown(path)
+    if path.exists() and not path.is_file():
+        yield Rejected(name, None, "not a file")
+        return
     try:
         with open_content(path) as stream:
             head = peek(stream)

@@ -19,7 +19,7 @@ from yoloperf.core.record import EpochRecord, KernelRecord, RunRecord, columns
 from yoloperf.core.rundir import RunDir, atomic_stream
 from yoloperf.parsing.draft import Rejected, Run
 from yoloperf.parsing.parse import read_source
-from yoloperf.parsing.sources import Source, duplicates, find
+from yoloperf.parsing.sources import Source, duplicates, find, shown
 
 TABLES = (RunRecord, EpochRecord, KernelRecord)
 PARALLEL_BYTES = 32 << 20  # starting processes costs as much as reading this
@@ -72,10 +72,11 @@ def write_records(paths: Iterable[Path], out: Path, jobs: int | None = None, ker
     Large inputs are read by `jobs` processes (default: one a core). Raises UserError where a path does not
     exist or the tables cannot be written; then none of them is touched.
     """
-    sources, aside = find(paths)
-    same = duplicates(sources)
-    sources = [source for source in sources if source not in same]
-    totals = Totals(aside=len(aside), duplicates=[(str(path), str(original)) for path, original in same.items()])
+    found = find(paths)
+    same = duplicates(found.sources)
+    sources = [source for source in found.sources if source not in same]
+    twins = [(shown(path), shown(original)) for path, original in same.items()]
+    totals = Totals(aside=len(found.aside), duplicates=twins, rejected=list(found.unreadable))
     with ExitStack() as stack:
         names = (out, out.with_name("epochs.csv"), out.with_name("kernels.csv"))
         streams = [stack.enter_context(atomic_stream(path)) for path in names]

@@ -10,7 +10,7 @@ from yoloperf.parsing.draft import Draft, Rejected, Run
 from yoloperf.parsing.filename import take_file_name
 from yoloperf.parsing.files import Unknown, read_file
 from yoloperf.parsing.runfolder import read_run_folder
-from yoloperf.parsing.sources import Source, duplicates, find
+from yoloperf.parsing.sources import Source, duplicates, find, shown
 
 
 @dataclass
@@ -30,9 +30,9 @@ def parse_paths(paths: Iterable[Path | str], unknown: Unknown | None = None) -> 
 
     `unknown` is called with the path, number and text of every line of a log that no format knows.
     """
-    sources, aside = find(Path(path) for path in paths)
-    result = ParseResult(aside=aside, duplicates=duplicates(sources))
-    for source in sources:
+    found = find(Path(path) for path in paths)
+    result = ParseResult(aside=found.aside, duplicates=duplicates(found.sources), rejected=list(found.unreadable))
+    for source in found.sources:
         if source in result.duplicates:
             continue
         for item in read_source(source, unknown):
@@ -51,7 +51,8 @@ def read_source(source: Source, unknown: Unknown | None = None) -> Iterator[Run 
         yield from read_run_folder(source, unknown)
         return
     read = rejected = 0
-    for item in read_file(source, lambda: Draft(str(source)), unknown):
+    name = shown(source)
+    for item in read_file(source, lambda: Draft(name), unknown):
         if isinstance(item, Rejected):
             rejected += 1
             yield item
@@ -60,10 +61,10 @@ def read_source(source: Source, unknown: Unknown | None = None) -> Iterator[Run 
         if not item.empty:
             read += 1
             take_file_name(item, source)
-            run = item.finish(str(source) if read == 1 else f"{source}#{read}")
+            run = item.finish(name if read == 1 else f"{name}#{read}")
             yield from item.rejected
             yield run
         else:
             yield from item.rejected
     if not read and not rejected:
-        yield Rejected(str(source), None, "no line of a known format (`yoloperf parse --formats` lists them)")
+        yield Rejected(name, None, "no line of a known format (`yoloperf parse --formats` lists them)")

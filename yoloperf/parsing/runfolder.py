@@ -11,6 +11,7 @@ from yoloperf.parsing.draft import Account, Draft, KernelRow, Rejected, Run
 from yoloperf.parsing.files import Unknown, read_file
 from yoloperf.parsing.formats.events import fits
 from yoloperf.parsing.operators import operator
+from yoloperf.parsing.sources import shown
 
 _RUN = columns(RunRecord)
 _IDENTITY = ("platform", "sweep", "trial")
@@ -22,15 +23,15 @@ def read_run_folder(folder: RunDir, unknown: Unknown | None = None) -> Iterator[
     """The run of a folder: one Run, and what of it could not be read."""
     content = folder.read()
     if content is None:
-        yield Rejected(str(folder.run_json), None, "run.json is not readable as JSON: start the sweep again, which writes it anew")
+        yield Rejected(shown(folder.run_json), None, "run.json is not readable as JSON: start the sweep again, which writes it anew")
         return
-    draft = Draft(str(folder.path), whole_folder=True)
+    draft = Draft(shown(folder.path), whole_folder=True)
     draft.formats["run-folder"] = None
     _take_run_json(draft, content)
     if folder.console.exists() and folder.console.stat().st_size:
-        draft.source = str(folder.console)  # so that rejected lines say where they stand
+        draft.source = shown(folder.console)  # so that rejected lines say where they stand
         yield from (item for item in read_file(folder.console, lambda: draft, unknown) if isinstance(item, Rejected))
-        draft.source = str(folder.path)
+        draft.source = shown(folder.path)
     _take_accounts(draft, content.get("attempts"))
     _take_profile(draft, folder)
     yield from _take_beside(draft, folder)
@@ -86,7 +87,7 @@ def _take_beside(draft: Draft, folder: RunDir) -> Iterator[Rejected]:
     for path in (*sorted(folder.path.glob("profile.*")), folder.device_csv):
         if path == folder.profile or not path.is_file():
             continue
-        for item in read_file(path, lambda path=path: Draft(str(path))):  # type: ignore[misc]
+        for item in read_file(path, lambda path=path: Draft(shown(path))):  # type: ignore[misc]
             if isinstance(item, Rejected):
                 yield item
                 continue
@@ -123,7 +124,7 @@ def _take_profile(draft: Draft, folder: RunDir) -> None:
             raise ValueError("not an object")
         rows = [_kernel(profile, row) for row in profile.get("kernels") or []]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        draft.rejected.append(Rejected(str(folder.profile), None, f"not a profile: {error}"))
+        draft.rejected.append(Rejected(shown(folder.profile), None, f"not a profile: {error}"))
         return
     total = sum(row[4] or 0.0 for row in rows)
     draft.kernels += [(*row[:8], row[4] / total if total and row[4] is not None else None, row[9]) for row in rows]

@@ -4,11 +4,13 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from yoloperf.core.errors import UserError
 from yoloperf.core.record import RunRecord, columns
 from yoloperf.core.rundir import SUPERSEDED, RunDir
+from yoloperf.parsing.draft import Rejected
 
 # Beginnings of files that lie beside logs and are none: pictures, documents, archives and weights, our own tables
 _NO_LOG = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF", b"PK\x03\x04", b"<svg", b"<!DOCTYPE", b"<html", b"<?xml")
@@ -18,38 +20,61 @@ _DOCUMENTS = (".md", ".rst", ".py", ".sh", ".yaml", ".yml", ".ipynb", ".toml", "
 Source = RunDir | Path
 
 
-def find(paths: Iterable[Path]) -> tuple[list[Source], list[Path]]:
-    """Run folders and files at or below the paths, in order, and the files in folders that are left aside.
+@dataclass
+class Found:
+    """What there is at and below some paths."""
+
+    sources: list[Source] = field(default_factory=list)
+    aside: list[Path] = field(default_factory=list)  # files in folders that are plainly no logs
+    unreadable: list[Rejected] = field(default_factory=list)  # folders that may not be entered
+
+
+def find(paths: Iterable[Path]) -> Found:
+    """Run folders and files at or below the paths, in order, each once.
 
     A path that names a file is always a source. Raises UserError where a path does not exist.
     """
-    sources: dict[Path, Source] = {}
-    aside: dict[Path, None] = {}
+    found = Found()
+    known: set[Path] = set()
     for path in paths:
         if not os.path.lexists(path):
             raise UserError(f"{path} does not exist: give run folders, logs, or folders that hold them")
-        if not path.is_dir():
-            sources.setdefault(path.resolve(), path)
-            continue
-        for item in _walk(path):
+        for item in _walk(path, found) if path.is_dir() else [path]:
             key = (item.path if isinstance(item, RunDir) else item).resolve()
-            if isinstance(item, Path) and _is_no_log(item):
-                aside[item] = None
-            else:
-                sources.setdefault(key, item)
-    return list(sources.values()), list(aside)
+            if key not in known:
+                known.add(key)
+                found.sources.append(item)
+    return found
 
 
-def _walk(top: Path) -> Iterator[Source]:
-    for folder, names, files in os.walk(top):
+def _walk(top: Path, found: Found) -> Iterator[Source]:
+    def refuse(error: OSError) -> None:
+        found.unreadable.append(Rejected(shown(Path(error.filename)), None, error.strerror or str(error)))
+
+    for folder, names, files in os.walk(top, onerror=refuse):
         if "run.json" in files:
             names.clear()
             yield RunDir(folder)
             continue
         names[:] = sorted(name for name in names if name != SUPERSEDED and not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith("."):
-                yield Path(folder, name)
+            path = Path(folder, name)
+            if name.startswith(".") or _is_pipe(path):
+                continue
+            if _is_no_log(path):
+                found.aside.append(path)
+            else:
+                yield path
+
+
+def _is_pipe(path: Path) -> bool:
+    """Pipes, sockets and devices: reading one could wait for ever."""
+    return path.exists() and not path.is_file()
+
+
+def shown(path: Path) -> str:
+    """A path as text that can be written, whatever bytes its name is made of."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _is_no_log(path: Path) -> bool:

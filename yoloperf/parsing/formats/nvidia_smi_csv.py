@@ -9,30 +9,15 @@ from yoloperf.parsing.formats.base import Answer, LineFormat
 from yoloperf.parsing.quantity import number, text
 
 _UNIT = re.compile(r"\s*[\[(]\s*([%\w]+)\s*[\])]\s*$")
+_SUFFIX = re.compile(r"(?<=[a-z])(?:_|\s)?(mib|mb|gib|gb|percent|pct|%|watts?|w)$")
+# Names without separators and units, as nvidia-smi and scripts call them
 _NAMES = {
-    "utilization.gpu": "util",
-    "gpu_utilization": "util",
-    "gpu_util": "util",
-    "gpu utilization": "util",
-    "utilization": "util",
-    "memory.used": "used",
-    "memory_used": "used",
-    "memory used": "used",
-    "mem_used": "used",
-    "memory.total": "total",
-    "memory_total": "total",
-    "memory total": "total",
-    "memory max": "total",
-    "power.draw": "power",
-    "power.draw.instant": "power",
-    "power.draw.average": "power",
-    "power_draw": "power",
-    "power used": "power",
-    "power": "power",
-    "name": "name",
-    "gpu_name": "name",
-    "driver_version": "driver",
-    "index": "index",
+    **dict.fromkeys(("utilizationgpu", "gpuutilization", "gpuutil", "utilgpu", "util", "utilization", "smutil"), "util"),
+    **dict.fromkeys(("memoryused", "memused", "usedmemory", "gpumemoryused", "gpumemused", "memusedgpu"), "used"),
+    **dict.fromkeys(("memorytotal", "memtotal", "totalmemory", "memorymax", "gpumemorytotal"), "total"),
+    **dict.fromkeys(("powerdraw", "powerdrawinstant", "powerdrawaverage", "powerused", "power", "powerusage"), "power"),
+    **dict.fromkeys(("name", "gpuname"), "name"),
+    "driverversion": "driver",
 }
 _MEASURED = {"util", "used", "power", "total"}
 _TO_BYTES = {"kib": 2**10, "mib": 2**20, "gib": 2**30, "mb": 2**20, "gb": 2**30}
@@ -53,19 +38,18 @@ class NvidiaSmiCsv(LineFormat):
         self.device = Device()
 
     def header(self, line: bytes) -> Answer:
-        heads = text(line).split(",")
-        names = [_NAMES.get(_UNIT.sub("", head).strip().lower(), "") for head in heads]
-        if not _MEASURED & set(names):
+        heads = [_head(cell) for cell in text(line).split(",")]
+        if not _MEASURED & {name for name, _ in heads}:
             return False
-        self.columns = names
-        self.units = [match[1].lower() if (match := _UNIT.search(head)) else "" for head in heads]
+        self.columns = [name for name, _ in heads]
+        self.units = [unit for _, unit in heads]
         return self._row
 
     def _row(self, line: bytes) -> bool:
         cells = [cell.strip() for cell in text(line).split(",")]
         if len(cells) != len(self.columns) or not any(character.isdigit() for character in line.decode("utf-8", "replace")):
             return False
-        if any(_NAMES.get(_UNIT.sub("", cell).strip().lower()) in _MEASURED for cell in cells):  # the header again, or another query's
+        if any(_head(cell)[0] in _MEASURED for cell in cells):  # the header again, or another query's
             return False
         values: dict[str, float] = {}
         for column, unit, cell in zip(self.columns, self.units, cells, strict=True):
@@ -83,6 +67,15 @@ class NvidiaSmiCsv(LineFormat):
     def finish(self) -> None:
         if self.columns:
             self.device.take(self.run)
+
+
+def _head(cell: str) -> tuple[str, str]:
+    """What a column of this name holds ("" for anything else), and its unit."""
+    unit = _UNIT.search(cell)
+    name = _UNIT.sub("", cell).strip().lower()
+    suffix = _SUFFIX.search(name)
+    found = _NAMES.get(re.sub(r"[^a-z]", "", name)) or _NAMES.get(re.sub(r"[^a-z]", "", _SUFFIX.sub("", name)), "")
+    return found, (unit[1] if unit else suffix[1] if suffix else "").lower()
 
 
 def _value(cell: str, unit: str, column: str) -> float | None:

@@ -31,7 +31,8 @@ class Nvprof(LineFormat):
         ("message", rb"==\d", rb"======== "),
         ("table", rb"Type\s+Time\(%\)\s+Time\s+Calls\s+Avg\s+Min\s+Max\s+Name", rb"Time\(%\)\s+Time\s+Calls\s+Avg\s+Min\s+Max\s+Name"),
         ("nothing", rb"No kernels were profiled", rb"No API activities were profiled"),
-        ("not_kernels", rb"Time\(%\)\s+Time\s+Name\s*$", rb"Invocations\s+(?:Metric|Event) Name"),
+        ("samples", rb"Time\(%\)\s+Time\s+Name\s*$"),
+        ("counters", rb"Invocations\s+(?:Metric|Event) Name"),
         ("not_kernels", rb'Device "', rb"Count\s+Avg Size\s+Min Size"),
     )
     reads_cut_line = True  # refuses rows whose name is not whole
@@ -115,8 +116,16 @@ class Nvprof(LineFormat):
         )
         return True
 
+    def samples(self, line: bytes) -> Answer:
+        self.reason = self.reason or "nvprof sampled the host only"
+        return self.not_kernels(line)
+
+    def counters(self, line: bytes) -> Answer:
+        self.reason = self.reason or "nvprof counted metrics or events and took no times"
+        return self.not_kernels(line)
+
     def not_kernels(self, line: bytes) -> Answer:
-        """Tables without the times of kernels: samples of the host, metrics and events, sizes of unified memory."""
+        """A table without the times of kernels."""
         return lambda row: bool(row.strip()) and not row.startswith(b"==")
 
     def finish(self) -> None:
