@@ -212,8 +212,7 @@ RUNS: dict[str, list[dict[str, Any]]] = {
     ],
     "nvprof_no_kernels.txt": [
         {
-            "profile_reason": "The user does not have permission to profile on the target device. "
-            "See the following link for instructions.",
+            "profile_reason": "The user does not have permission to profile on the target device. See the following link for instructions.",
             "biggest_kernel_name": None,
         }
     ],

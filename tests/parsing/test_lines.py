@@ -136,9 +136,7 @@ def test_a_contradiction_leaves_the_value_empty_and_is_reported(read: Read) -> N
     result = read(text)
     assert result.runs[0].batch_size is None
     assert result.runs[0].obj_loss == 0.2709
-    assert [(item.line, item.reason.split(":")[0]) for item in result.rejected] == [
-        (4, "batch_size 9 contradicts batch_size 6 of line 1")
-    ]
+    assert [(item.line, item.reason.split(":")[0]) for item in result.rejected] == [(4, "batch_size 9 contradicts batch_size 6 of line 1")]
 
 
 def test_the_file_name_fills_what_the_log_leaves_open(read: Read) -> None:
@@ -200,3 +198,17 @@ def test_no_kernel_names_are_mixed_up_between_runs(read: Read) -> None:
     result = read(STUDY * 3)
     names = [[k.name for k in result.kernels if k.run_id == run.run_id] for run in result.runs]
     assert all(a == b for a, b in pairwise(names))
+
+
+def test_validation_rows_flushed_after_an_exception_do_not_make_it_survived(read: Read) -> None:
+    stopped = "Traceback (most recent call last):\nRuntimeError: CUDA out of memory. Tried to allocate 1.00 GiB\n"
+    flushed = "                 all          10         100         0.5         0.5         0.5        0.05\n"
+    run = read(HEADER + row("0/4", 0.5) + "\n" + HEADER + stopped + flushed).runs[0]
+    assert (run.status, run.map50) == ("oom", 0.5)
+
+
+def test_a_profile_written_elsewhere_is_not_missing(read: Read) -> None:
+    begun = "==7== NVPROF is profiling process 7, command: python3 train.py\n" + HEADER + row("0/0", 0.5) + "\n"
+    done = "1 epochs completed in 0.001 hours.\n"
+    assert read(begun + done).runs[0].reason == "the log ends before the nvprof result does"
+    assert read(begun + done + "==7== Generated result file: /tmp/other.nvvp\n").runs[0].status == "ok"

@@ -1,12 +1,12 @@
 """A run while its log is read: what each format found, and how it all becomes one record."""
 
 import math
-import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from yoloperf.core.record import SCHEMA_VERSION, STATUSES, EpochRecord, KernelRecord, RunRecord
+from yoloperf.parsing.verdict import Cause, End, verdict
 
 # Values of a KernelRecord after run_id, in its order. A plain tuple, because a log has hundreds of them.
 KernelRow = tuple[str, str, str, int | None, float | None, float | None, float | None, float | None, float | None, str | None]
@@ -16,7 +16,6 @@ FILE_NAME, LOG = 0, 1
 _ABSENT = object()
 _LAST_EPOCH = ("box_loss", "obj_loss", "cls_loss", "dfl_loss")
 _LAST_VALIDATION = ("precision", "recall", "map50", "map50_95")
-_CANCELLING = {signal.SIGINT, signal.SIGTERM}
 
 
 @dataclass(frozen=True)
@@ -41,31 +40,7 @@ class Rejected:
 
 
 @dataclass
-class Account:
-    """What GNU time or a shell's `time` says about one command."""
-
-    command: str | None = None
-    user_s: float | None = None
-    system_s: float | None = None
-    wall_s: float | None = None
-    cpu_percent: float | None = None
-    max_rss_kib: float | None = None
-    exit_code: int | None = None
-    signal: int | None = None
-
-
-@dataclass(frozen=True)
-class Cause:
-    """A reason for a bad end that the log states. `final`: nothing that follows can be the run's own doing."""
-
-    status: str
-    reason: str
-    line: int
-    final: bool = False
-
-
-@dataclass
-class Draft:
+class Draft(End):
     """The run under construction. Formats write into it; `finish` is called once."""
 
     source: str
@@ -77,18 +52,11 @@ class Draft:
     notes: list[str] = field(default_factory=list)
     kernels: list[KernelRow] = field(default_factory=list)
     epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
-    accounts: list[Account] = field(default_factory=list)
-    causes: list[Cause] = field(default_factory=list)
-    open: set[str] = field(default_factory=set)  # what began and must still end
     ended: bool = False  # the log has said how the run ended: a beginning of any kind belongs to the next one
     pending: dict[str, Any] = field(default_factory=dict)  # what formats have read that is the next run's
     carried: dict[str, Any] = field(default_factory=dict)  # what was pending in the run before
-    alive_line: int = 0  # last line that shows the training going on
     epochs_seen: bool = False
     trainer_version: tuple[int, ...] | None = None
-    trainer_started: bool = False
-    trainer_done: bool = False
-    done_line: int = 0
     unknown_lines: int = 0
     rejected_lines: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
@@ -149,7 +117,7 @@ class Draft:
         values |= self._from_epochs()
         values |= self._biggest_kernel()
         values = {name: value for name, value in values.items() if not isinstance(value, float) or math.isfinite(value)}
-        status, reason = self._status()
+        status, reason = verdict(self)
         values.setdefault("status", status)
         if values["status"] == status:
             values.setdefault("reason", reason)
@@ -226,50 +194,6 @@ class Draft:
                 return {key: value for key, value in found.items() if value is not None}
         return {"profiler": self.kernels[0][0]} if self.kernels else {}
 
-    def _status(self) -> tuple[str | None, str | None]:
-        """Status and reason from what the log states; silence is never success (see docs/log-format.md)."""
-        cause = self._cause()
-        last = self.accounts[-1] if self.accounts else Account()
-        if last.signal is not None or last.exit_code:
-            if cause:
-                return cause
-            if last.signal is not None:
-                status = "cancelled" if last.signal in _CANCELLING else "failed"
-                return status, f"terminated by {_signal_name(last.signal)}"
-            assert last.exit_code is not None
-            if last.exit_code > 128 and last.exit_code - 128 in _CANCELLING:
-                return "cancelled", f"terminated by {_signal_name(last.exit_code - 128)}"
-            return "failed", f"exit status {last.exit_code}"
-        if last.exit_code == 0:
-            if cause and self.trainer_started and not self.trainer_done:
-                return cause
-            return "ok", None
-        if cause:
-            return cause
-        if self.open:
-            return "incomplete", f"the log ends before the {min(self.open)} does"
-        if self.trainer_done:
-            return "ok", None
-        if self.trainer_started:
-            return "incomplete", "the log ends before the training does"
-        return None, None
-
-    def _cause(self) -> tuple[str, str] | None:
-        """The cause that counts: none that the run survived, and no consequence of an earlier one."""
-        survived = max(self.alive_line, self.done_line)
-        causes = [cause for cause in self.causes if cause.final or cause.line > survived]
-        if not causes:
-            return None
-        final = [cause for cause in causes if cause.final]
-        if final:  # an exception that follows is a consequence, or another job's
-            causes = [cause for cause in causes if cause.final or cause.line < final[0].line]
-        memory = [cause for cause in causes if cause.status == "oom"]
-        if final and not (memory and all(cause.status in ("cancelled", "failed", "oom") for cause in final)):
-            chosen = final[-1]
-        else:
-            chosen = (memory or causes)[-1]
-        return chosen.status, chosen.reason
-
 
 def _sum(values: Iterable[float | None]) -> float | None:
     found = list(values)
@@ -278,10 +202,3 @@ def _sum(values: Iterable[float | None]) -> float | None:
 
 def _kib(value: float | None) -> int | None:
     return None if value is None else int(value) * 1024
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return f"signal {number} ({signal.Signals(number).name})"
-    except ValueError:
-        return f"signal {number}"

@@ -92,9 +92,7 @@ def write_records(paths: Iterable[Path], out: Path, jobs: int | None = None, ker
     return totals
 
 
-def _parts(
-    sources: list[Source], folder: Path, jobs: int | None, kernel: str | None, unknown: bool
-) -> Iterator[tuple[Totals, list[Path]]]:
+def _parts(sources: list[Source], folder: Path, jobs: int | None, kernel: str | None, unknown: bool) -> Iterator[tuple[Totals, list[Path]]]:
     """Totals and table files of groups of sources, in their order."""
     sizes = [_size(source) for source in sources]
     workers = min(jobs or len(os.sched_getaffinity(0)), len(sources))

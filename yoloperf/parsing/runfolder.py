@@ -7,11 +7,12 @@ from typing import Any
 
 from yoloperf.core.record import RunRecord, columns
 from yoloperf.core.rundir import RunDir
-from yoloperf.parsing.draft import Account, Draft, KernelRow, Rejected, Run
+from yoloperf.parsing.draft import Draft, KernelRow, Rejected, Run
 from yoloperf.parsing.files import Unknown, read_file
 from yoloperf.parsing.formats.events import fits
 from yoloperf.parsing.operators import operator
 from yoloperf.parsing.sources import shown
+from yoloperf.parsing.verdict import Account
 
 _RUN = columns(RunRecord)
 _IDENTITY = ("platform", "sweep", "trial")

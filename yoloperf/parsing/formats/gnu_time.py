@@ -6,9 +6,9 @@ Sources of the wording: the format strings of GNU time 1.7 to 1.9.
 import re
 
 from yoloperf.parsing.command import take_command
-from yoloperf.parsing.draft import Account
 from yoloperf.parsing.formats.base import Answer, LineFormat
 from yoloperf.parsing.quantity import number, text
+from yoloperf.parsing.verdict import Account
 
 _PREFIX = re.compile(rb"Command (exited with non-zero status|terminated by signal|stopped by signal) (\d+)")
 _ELAPSED = re.compile(rb"(?:(\d+):)?(\d+):(\d\d)(\.\d\d)?$")

@@ -61,6 +61,8 @@ class Nvprof(LineFormat):
             self.section = "gpu"
             self.profiled = True
             self.run.open.discard("nvprof result")
+        elif said.startswith(b"Generated result file"):  # -o: the result is elsewhere
+            self.run.open.discard("nvprof result")
         elif said.startswith(b"API calls"):
             self.section = "api"
         elif said.startswith((b"Warning: ", b"Error: ")):

@@ -1,6 +1,6 @@
 """Python tracebacks and CUDA's out-of-memory messages: why a run failed.
 
-An exception counts as the end of the run only where the run did not go on afterwards: see Draft.alive_line.
+An exception counts as the end of the run only where the run did not go on afterwards: see End.alive_line.
 """
 
 import re

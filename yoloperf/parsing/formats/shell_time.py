@@ -2,9 +2,9 @@
 
 import re
 
-from yoloperf.parsing.draft import Account
 from yoloperf.parsing.formats.base import Answer, LineFormat
 from yoloperf.parsing.quantity import clock, number
+from yoloperf.parsing.verdict import Account
 
 _BASH = re.compile(rb"(real|user|sys)[\t ]+(?:(\d+)m)?(\d+[.,]\d+)s?\s*$")
 _GNU = re.compile(rb"([\d.]+)user ([\d.]+)system ([\d:.]+)elapsed (\d+)%CPU \(\d+avgtext\+\d+avgdata (\d+)maxresident\)k")

@@ -134,7 +134,6 @@ class YoloConsole(LineFormat):
             self._end(self.current)
             epoch = self.current if self.current is not None else self.headers - 1 if self.headers else None
             self.validations.append(_Validation(epoch, self.run.trainer_done, values))
-        self.run.alive_line = self.run.line
         return _is_class_row  # rows of single classes follow the one of all
 
     def completed(self, line: bytes) -> Answer:

@@ -50,7 +50,6 @@ class YoloSetup(LineFormat):
         self.arguments_seen = False
         self._take_device(run.carried.get("device", {}))
 
-
     def device(self, line: bytes) -> Answer:
         after_end = self.run.trainer_done  # printed again before the last validation, or by the next run: its arguments follow
         if line.startswith(b"Using torch") and self.another(after_end):
