@@ -53,7 +53,7 @@ def test_plot(runs_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["plot", str(runs_csv), "-o", str(tmp_path / "out"), "--json", "--filter", "model=yolov3", "--filter", "epochs=5"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert sorted(Path(path).name for path in result["pictures"]) == sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert result["missing"]["grid-epochs"] == "all runs have the same epochs"
+    assert result["missing"]["grid-epochs"] == "no two runs differ in epochs"
 
 
 def test_nothing_to_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,15 +36,15 @@ def save_all(records: Records, folder: Path, kind: str = "png") -> tuple[list[Pa
 
 def _pictures(records: Records) -> Iterator[tuple[str, Figure | str]]:
     """Name and figure, or name and the reason why there is none."""
-    pages = list(plots.pages(records.runs))
     metrics = plots.grid_metrics(records.runs)
     for x in GRID:
-        if len(distinct(records.runs, x)) < 2:
-            yield f"grid-{x}", f"all runs have the same {title(x)}"
+        placed = [run for run in records.runs if getattr(run, x) is not None]
+        if len(distinct(placed, x)) < 2:
+            yield f"grid-{x}", f"no two runs differ in {title(x)}"
         elif not metrics:
             yield f"grid-{x}", "no run has a time, a memory peak or a validation"
         else:
-            yield from _series(f"grid-{x}", (plots.grid(page, x, metrics) for page in pages))
+            yield from _series(f"grid-{x}", (plots.grid(page, x, metrics) for page in plots.pages(placed)))
     groups = plots.groups(records.runs)
     trained = {record.run_id for record in records.epochs}
     if not any(run.run_id in trained for run in records.runs):

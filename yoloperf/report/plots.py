@@ -136,7 +136,7 @@ def grid(page: Sequence[Group], x: str, metrics: Sequence[str]) -> Figure:
             top = max((getattr(run, name) for run in every if drawable(run, name)), default=1) * 1.06 or 1
             axes.set_title(title(name, runs) + clock(unit, top))
             axes.set_xlabel(title(x))
-            run_ticks(axes, values, log=x == "batch_size")
+            run_ticks(axes, values, log=x == "batch_size" and values[0] > 0)
             y_axis(axes, unit, top, fraction=name in FRACTIONS)
             for number, value in enumerate(others):
                 _grid_line(axes, [run for run in runs if getattr(run, other) == value], x, name, number)
@@ -215,7 +215,7 @@ def _kernel_bars(part: SubFigure, heading: str, runs: list[RunRecord], names: li
     axes.set_ylim(len(runs) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(title("biggest_kernel_avg_s", runs))
-    axes.set_xlim(0, top * 1.18)
+    axes.set_xlim(0, top * 1.18 or 1)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(UNITS["s"])
 

@@ -96,7 +96,7 @@ def y_axis(axes: Axes, unit: str = "", top: float | None = None, fraction: bool 
 
 def x_time(axes: Axes, name: str, top: float) -> None:
     """From zero to a little beyond `top` seconds."""
-    axes.set_xlim(0, top * 1.08)
+    axes.set_xlim(0, top * 1.08 or 1)
     axes.xaxis.set_major_locator(_Clock())
     axes.xaxis.set_major_formatter(UNITS["s"])
     axes.set_xlabel(name + clock("s", top))
