@@ -105,6 +105,22 @@ def test_precision_and_recall_by_hand() -> None:
     assert (scores.precision, scores.recall) == pytest.approx((2 / 3, 1))
 
 
+def test_two_detections_of_one_box_are_one_hit() -> None:
+    """The better placed one has the lower score: at IoU 0.5 the first takes the box, at 0.95 only the second could."""
+    split = Split([Path("a.jpg")], np.array([[100, 100]], np.int32), [np.array([[0, 0.5, 0.5, 0.4, 0.4]], np.float32)], [], "")
+    found = np.array([[30, 30, 70, 55, 0.9, 0], [30, 30, 70, 69, 0.8, 0]], np.float32)
+    scores = score(split, iter([found]))
+    assert (scores.precision, scores.recall) == pytest.approx((1, 1))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_rates_stay_rates(seed: int) -> None:
+    split = _split(seed)
+    scores = score(split, iter(_found(split, seed, jitter=4)))
+    assert scores.precision is not None and scores.recall is not None
+    assert 0 <= scores.precision <= 1 and 0 <= scores.recall <= 1
+
+
 def test_nothing_found_is_zero_and_nothing_to_find_is_none() -> None:
     empty = [np.zeros((0, 6), np.float32)] * 12
     split = _split(0)
