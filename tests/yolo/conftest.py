@@ -1,9 +1,10 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from tests.conftest import missing
 from yoloperf.core.errors import UserError
@@ -51,3 +52,10 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
         return yaml
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _denormals_as_before() -> Iterator[None]:
+    """Training flushes denormals for the whole process; tests of other rooms count on them."""
+    yield
+    torch.set_flush_denormal(False)
