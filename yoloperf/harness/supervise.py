@@ -73,6 +73,7 @@ def run_cell(
         console = read_console(run.console, offset)
         status, reason = judge(console, ended.exit_code, ended, memory_kills() - kills)
         content = finished(content, {"status": status, "reason": reason, **_accounts(ended, console.exit_code is not None)})
+        content["profile_reason"] = context.profiler.collect(run)
         run.write(content)
         return content
 
@@ -121,6 +122,7 @@ def _begun(cell: Cell, run: RunDir, context: Context, resume: bool, offset: int)
         "wall_s": None,
         "timeout_s": context.timeout_s,
         "profiler": context.profiler.name,
+        "profile_reason": None,
         "version": __version__,
         "environment": collect(),
         "attempts": [*attempts, {"started_at": now, "resumed": resume, "console_offset": offset}],

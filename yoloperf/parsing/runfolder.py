@@ -50,7 +50,7 @@ def _take_run_json(draft: Draft, content: Mapping[str, Any]) -> None:
     environment = content.get("environment")
     _take(draft, spec if isinstance(spec, dict) else {}, _SPEC)
     _take(draft, environment if isinstance(environment, dict) else {}, tuple(_RUN))
-    _take(draft, content, (*_IDENTITY, "spec_hash", "started_at", "wall_s", "exit_code", "profiler"))
+    _take(draft, content, (*_IDENTITY, "spec_hash", "started_at", "wall_s", "exit_code", "profiler", "profile_reason"))
     attempts = content.get("attempts")
     if isinstance(attempts, list):
         draft.replace("attempts", len(attempts))

@@ -33,6 +33,9 @@ class Profiler(Protocol):
     def train_flags(self) -> list[str]:
         """Flags that the trainer needs for it."""
 
+    def collect(self, run: RunDir) -> str | None:
+        """Called when the command has ended: bring the output into the form that is parsed. Returns why there is none, or None."""
+
 
 def _profilers(steps: int) -> list[Profiler]:
     """Every profiler, the one that `auto` prefers first."""

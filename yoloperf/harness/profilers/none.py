@@ -15,3 +15,6 @@ class NoProfiler:
 
     def train_flags(self) -> list[str]:
         return []
+
+    def collect(self, run: RunDir) -> str | None:
+        return None

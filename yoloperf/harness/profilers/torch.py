@@ -22,3 +22,6 @@ class TorchProfiler:
 
     def train_flags(self) -> list[str]:
         return ["--profile-steps", str(self.steps)]
+
+    def collect(self, run: RunDir) -> str | None:
+        return None
