@@ -12,6 +12,7 @@ from tests.parsing.test_runfolder import make
 from yoloperf.cli import main
 from yoloperf.core.errors import UserError
 from yoloperf.core.record import EpochRecord, KernelRecord, RunRecord, from_csv, to_csv
+from yoloperf.core.rundir import SUPERSEDED, RunDir
 from yoloperf.parsing import output
 from yoloperf.parsing.output import write_records
 from yoloperf.parsing.parse import parse_paths
@@ -142,6 +143,13 @@ def test_what_lies_beside_logs_is_left_aside_in_folders_only(tmp_path: Path) -> 
     assert [str(source) for source in found.sources] == [str(tmp_path / "a.log")]
     assert {path.name for path in found.aside} == {"README.md", "plot.png", "best.pt", "runs.csv", "epochs.csv", "kernels.csv"}
     assert parse_paths([tmp_path / "plot.png"]).rejected
+
+
+def test_run_folders_are_found_in_order_and_superseded_ones_are_not(tmp_path: Path) -> None:
+    for name in ("b/run2", "a/run1", f"a/{SUPERSEDED}/run1-abc", "a/run1/weights"):
+        RunDir(tmp_path / name).write({"status": "ok"})
+    found = [source.path if isinstance(source, RunDir) else source for source in find([tmp_path]).sources]
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a/run1", "b/run2"]
 
 
 def test_superseded_runs_are_left_out(tmp_path: Path) -> None:

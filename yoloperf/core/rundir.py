@@ -93,12 +93,3 @@ class RunDir:
 
     def write(self, content: dict[str, Any]) -> None:
         write_atomic(self.run_json, json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def discover(top: Path) -> Iterator[RunDir]:
-    """Run folders at or below `top`, in order of their paths; superseded ones are left out."""
-    for folder, names, files in os.walk(top):
-        names[:] = sorted(name for name in names if name != SUPERSEDED)
-        if "run.json" in files:
-            names.clear()
-            yield RunDir(folder)
