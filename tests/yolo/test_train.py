@@ -14,7 +14,9 @@ import torch
 
 from yoloperf.core.events import read
 from yoloperf.core.rundir import RunDir
+from yoloperf.yolo import trainer
 from yoloperf.yolo.train import main
+from yoloperf.yolo.trainer import Trainer
 from yoloperf.yolo.weights import load_weights
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +86,73 @@ def test_killed_run_resumes_to_the_same_weights(make_dataset: MakeDataset, tmp_p
         assert torch.equal(tensor, cut[name]), name
 
 
+@pytest.mark.parametrize(("number", "during"), [(signal.SIGUSR1, "step"), (signal.SIGINT, "step"), (signal.SIGTERM, "validation")])
+def test_asked_to_stop_it_keeps_every_step(
+    make_dataset: MakeDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    during: str,
+) -> None:
+    """A signal in the second epoch: the resumed run takes no step twice and ends as the uninterrupted one, its losses included."""
+    data = make_dataset()
+    flags = {"epochs": 3, "precision": "fp32"}
+    steps: list[int] = []
+    asked: list[str] = []
+    train_step, evaluate = Trainer.train_step, trainer.evaluate
+
+    def ask(now: str, after: int) -> None:
+        if now == during and len(steps) == after and not asked:
+            asked.append(now)
+            os.kill(os.getpid(), number)
+
+    def step_and_signal(self: Trainer, *batch: object) -> object:
+        steps.append(self.step)
+        ask("step", 5)
+        return train_step(self, *batch)  # type: ignore[arg-type]
+
+    def signal_and_evaluate(*given: object) -> object:
+        ask("validation", 6)
+        return evaluate(*given)  # type: ignore[arg-type]
+
+    assert main(_flags(data, tmp_path / "whole", **flags)) == 0
+    whole, _ = read(capsys.readouterr().out.splitlines())
+    monkeypatch.setattr(Trainer, "train_step", step_and_signal)
+    monkeypatch.setattr(trainer, "evaluate", signal_and_evaluate)
+    before = signal.getsignal(number)
+    assert main(_flags(data, tmp_path / "cut", **flags)) == 128 + number
+    assert signal.getsignal(number) == before
+    assert load_weights(RunDir(tmp_path / "cut").last_weights).training["epochs_done"] == 1
+    capsys.readouterr()
+    assert main([*_flags(data, tmp_path / "cut", **flags), "--resume"]) == 0
+    assert steps == list(range(9))
+    resumed, _ = read(capsys.readouterr().out.splitlines())
+    names = ("epoch", "box_loss", "obj_loss", "cls_loss", "map50")
+    results = [[[event[name] for name in names] for event in events if event["key"] == "epoch"] for events in (whole, resumed)]
+    assert results[0][1:] == results[1]
+    weights = [load_weights(RunDir(tmp_path / name).last_weights).state for name in ("whole", "cut")]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_stop_is_an_event(
+    make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_step = Trainer.train_step
+    monkeypatch.setattr(Trainer, "train_step", lambda *given: (os.kill(os.getpid(), signal.SIGTERM), train_step(*given))[1])
+    assert main(_flags(make_dataset(), tmp_path / "run")) == 128 + signal.SIGTERM
+    events, _ = read(capsys.readouterr().out.splitlines())
+    assert (events[-1]["key"], events[-1]["status"], events[-1]["epochs_done"]) == ("run_end", "preempted", 0)
+    assert events[-1]["reason"] == "stopped by SIGTERM in epoch 1"
+
+
+def test_marked_range_leaves_the_kernels_to_the_profiler_around_it(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path / "run")
+    assert main([*_flags(make_dataset(), rundir.path, epochs=1), "--profile-steps", "2", "--profile-range"]) == 0
+    profile = json.loads(rundir.profile.read_text())
+    assert (profile["profiler"], profile["kernels"]) == ("range", []) and "no GPU" in profile["reason"]
+
+
 def test_resume_refuses_other_settings(make_dataset: MakeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = make_dataset()
     assert main(_flags(data, tmp_path / "run", epochs=1)) == 0
@@ -93,8 +162,6 @@ def test_resume_refuses_other_settings(make_dataset: MakeDataset, tmp_path: Path
 
 def test_batch_is_the_batch_that_is_stepped(make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No nominal batch size: 8 images at 3 a batch are 3 optimiser steps, 2 when two batches are accumulated."""
-    from yoloperf.yolo import trainer
-
     taken: list[int] = []
     step = trainer.AveragedWeights.update
     monkeypatch.setattr(trainer.AveragedWeights, "update", lambda self: (taken.append(1), step(self))[1])

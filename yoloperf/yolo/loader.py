@@ -1,5 +1,6 @@
 """Batches: pictures and boxes as tensors, made by threads (OpenCV releases the interpreter lock) ahead of their use."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -26,20 +27,21 @@ class TrainingBatches:
     ) -> None:
         self.split, self.images, self.recipe, self.size = split, images, recipe, size
         self.batch_size, self.seed, self.pool = batch_size, seed, pool
-        self.ahead = torch.cuda.is_available()  # on a CPU the pictures would take the cores away from the step that they overlap
+        self.ahead = int(torch.cuda.is_available())  # batches; on a CPU they would take the cores away from the step that they overlap
         self.sizes = [scaled_size(int(width), int(height), size) for width, height in split.sizes]
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
-    def epoch(self, epoch: int, mosaic: bool) -> Iterator[Batch]:
-        """Batches of an epoch (from 1)."""
+    def epoch(self, epoch: int, mosaic: bool, first: int = 0) -> Iterator[Batch]:
+        """Batches of an epoch (from 1), from the batch `first` on."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
-        pending = [self._submit(order, epoch, 0, mosaic)] if self.ahead else []
-        for start in range(0, len(order), self.batch_size):
-            if self.ahead and start + self.batch_size < len(order):
-                pending.append(self._submit(order, epoch, start + self.batch_size, mosaic))
-            pixels, boxes = pending.pop(0) if self.ahead else self._submit(order, epoch, start, mosaic)
+        starts = range(first * self.batch_size, len(order), self.batch_size)
+        pending = deque(self._submit(order, epoch, start, mosaic) for start in starts[: self.ahead])
+        for start in starts:
+            if start + self.ahead * self.batch_size < len(order):
+                pending.append(self._submit(order, epoch, start + self.ahead * self.batch_size, mosaic))
+            pixels, boxes = pending.popleft()
             yield pixels, pad_targets([future.result() for future in boxes])
 
     def _submit(self, order: NDArray[np.int64], epoch: int, start: int, mosaic: bool) -> tuple[Tensor, list[Future[Boxes]]]:

@@ -1,5 +1,6 @@
 """Optimiser, learning rate and averaged weights of a recipe."""
 
+import copy
 import math
 
 import torch
@@ -38,9 +39,7 @@ class AveragedWeights:
     """
 
     def __init__(self, network: Darknet, recipe: Recipe) -> None:
-        self.network = Darknet(network.cfg).to(next(network.parameters()).device).to(memory_format=torch.channels_last).eval()
-        self.network.load_state_dict(network.state_dict())
-        self.network.requires_grad_(False)
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.decay, self.ramp, self.steps = recipe.ema_decay, recipe.ema_ramp_steps, 0
         self._averaged = _floats(self.network)
         self._live = _floats(network)

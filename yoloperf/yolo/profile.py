@@ -44,10 +44,28 @@ def profile_steps(step: Callable[[], object], steps: int, device: torch.device) 
     return {**empty_summary(steps, device, None), "wall_s": wall_s, "kernels": rows}
 
 
-def empty_summary(steps: int, device: torch.device, reason: str | None) -> dict[str, Any]:
+def mark_steps(step: Callable[[], object], steps: int, device: torch.device) -> dict[str, Any]:
+    """Run `step` `steps` times between cudaProfilerStart and cudaProfilerStop, for nsys or nvprof around this process.
+
+    Returns a summary as profile_steps does, its kernels left to that profiler.
+    """
+    if device.type != "cuda":
+        return empty_summary(steps, device, "no GPU: a profiler around the process has no kernels to see", "range")
+    started = time.perf_counter()
+    for _ in range(_WARMUP_STEPS):
+        step()
+    torch.cuda.synchronize(device)
+    with torch.cuda.profiler.profile():
+        for _ in range(steps):
+            step()
+        torch.cuda.synchronize(device)
+    return {**empty_summary(steps, device, None, "range"), "wall_s": time.perf_counter() - started}
+
+
+def empty_summary(steps: int, device: torch.device, reason: str | None, profiler: str = "torch") -> dict[str, Any]:
     """A summary without kernels, for the reason given."""
     domain = "gpu" if device.type == "cuda" else "cpu"
-    return {"profiler": "torch", "domain": domain, "steps": steps, "wall_s": None, "kernels": [], "reason": reason}
+    return {"profiler": profiler, "domain": domain, "steps": steps, "wall_s": None, "kernels": [], "reason": reason}
 
 
 def _summary(name: str, times: list[float]) -> dict[str, Any]:

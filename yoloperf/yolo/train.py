@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +27,8 @@ from yoloperf.datasets.labels import Split, load_split
 from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
 from yoloperf.yolo.device import available_cores, prepare
 from yoloperf.yolo.images import open_images
-from yoloperf.yolo.profile import empty_summary, profile_steps, show_profile, write_profile
+from yoloperf.yolo.interrupt import Interrupts, Stopped
+from yoloperf.yolo.profile import empty_summary, mark_steps, profile_steps, show_profile, write_profile
 from yoloperf.yolo.recipe import load_recipe
 from yoloperf.yolo.trainer import EpochResult, Trainer
 from yoloperf.yolo.weights import find_weights, load_weights, transfer
@@ -46,22 +48,30 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--name", default="exp", help="name of the run folder below runs/train (default: exp)")
     flags.add_argument("--resume", action="store_true", help="continue from SAVE_DIR/weights/last.pt where there is one")
     flags.add_argument("--profile-steps", type=int, default=0, metavar="N", help="profile N further steps after the training (default: 0)")
+    flags.add_argument(
+        "--profile-range", action="store_true", help="only mark these steps (cudaProfilerStart/Stop) for nsys or nvprof around the process"
+    )
     return flags
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train; returns the exit code: 0, 1 when memory ran out, 2 for a UserError."""
+    """Train; returns the exit code: 0, 1 when memory ran out, 2 for a UserError, 128 + n when signal n asked to stop."""
     if os.environ.get(SUPERVISED) == "1":
         die_with_parent()
     try:
         args = parser().parse_args(argv)
-        return run(specs.from_args(args), args)
+        interrupts = Interrupts()
+        with interrupts.listening():
+            return run(specs.from_args(args), args, interrupts)
     except UserError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"train.py: stopped by {stopped.signal.name}", file=sys.stderr)
+        return stopped.exit_code
 
 
-def run(spec: TrialSpec, args: argparse.Namespace) -> int:
+def run(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> int:
     compute = prepare(spec.device, spec.precision, spec.threads)
     recipe = load_recipe(spec.hyp)
     config = load_data_config(spec.data)
@@ -74,22 +84,24 @@ def run(spec: TrialSpec, args: argparse.Namespace) -> int:
     with ThreadPoolExecutor(workers) as pool:
         images = open_images(train, spec.img_size, spec.cache, folder, workers)
         val_images = open_images(val, spec.img_size, spec.cache, folder, workers)
-        trainer = Trainer(spec, recipe, network, list(config.names), compute, train, images, pool, rundir)
-        result = trainer.resume() if args.resume else None
+        trainer = Trainer(spec, recipe, network, list(config.names), compute, train, images, pool, rundir, interrupts)
+        if args.resume:
+            trainer.resume()
         facts = _facts(trainer, config, train, val, workers)
         emit("run_start", **facts)
         print(f"{spec.model} on {config.name}: {len(train.images)} training and {len(val.images)} validation images")
         for problem in (*train.problems, *val.problems):
             print(f"  {problem}")
         print(f"weights: {transferred}; {facts['gpu_name'] or 'CPU'}, {compute.precision}, {compute.threads} threads; {rundir.path}")
-        if trainer.epochs_done:
-            print(f"continuing after epoch {trainer.epochs_done}")
+        if trainer.epochs_done or trainer.steps_begun:
+            within = f" and {trainer.steps_begun} steps" if trainer.steps_begun else ""
+            print(f"continuing after epoch {trainer.epochs_done}{within}")
         started = time.perf_counter()
         try:
             while trainer.epochs_done < spec.epochs:
-                result = trainer.train_epoch(val, val_images, _first_step)
-                emit("epoch", **asdict(result))
-                print(_line(result, spec.epochs))
+                epoch = trainer.train_epoch(val, val_images, _first_step)
+                emit("epoch", **asdict(epoch))
+                print(_line(epoch, spec.epochs))
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
@@ -97,13 +109,19 @@ def run(spec: TrialSpec, args: argparse.Namespace) -> int:
             emit("run_end", status="oom", reason=reason, epochs_done=trainer.epochs_done)
             print(f"train.py: out of memory: {reason}", file=sys.stderr)
             return 1
+        except Stopped as stopped:
+            reason = f"stopped by {stopped.signal.name} in epoch {min(trainer.epochs_done + 1, spec.epochs)}"
+            emit("run_end", status=stopped.status, reason=reason, epochs_done=trainer.epochs_done)
+            print(f"{reason}; --resume goes on from {rundir.last_weights}")
+            raise
+        result = trainer.result
         assert result is not None
         rates = {key: getattr(result, key) for key in ("images_per_s", "step_time_s", "data_time_s", "gpu_mem_peak_bytes")}
         emit("run_end", status="ok", reason=None, epochs_done=trainer.epochs_done, wall_s=time.perf_counter() - started, **rates)
         print(_verdict(result, facts["flops_per_image"]))
         print(f"best weights: {rundir.best_weights}")
         if args.profile_steps:
-            _profile(trainer, args.profile_steps, rundir)
+            _profile(trainer, args.profile_steps, rundir, mark_steps if args.profile_range else profile_steps)
     return 0
 
 
@@ -181,12 +199,12 @@ def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _profile(trainer: Trainer, steps: int, rundir: RunDir) -> None:
-    """Profile steps that change nothing which is kept: every checkpoint is written already."""
+def _profile(trainer: Trainer, steps: int, rundir: RunDir, observe: Callable[..., dict[str, Any]]) -> None:
+    """Observe steps that change nothing which is kept: every checkpoint is written already."""
     batch = next(trainer.batches.epoch(1, mosaic=True))
     trainer.network.train()
     try:
-        summary = profile_steps(lambda: trainer.train_step(batch), steps, trainer.compute.device)
+        summary = observe(lambda: trainer.train_step(batch), steps, trainer.compute.device)
     except RuntimeError as error:  # the profiler's or the device's: the training that it follows is done all the same
         summary = empty_summary(steps, trainer.compute.device, str(error).splitlines()[0])
     write_profile(rundir.profile, summary)

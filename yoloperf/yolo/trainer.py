@@ -18,8 +18,9 @@ from yoloperf.core.spec import TrialSpec
 from yoloperf.datasets.labels import Split
 from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.device import Compute
-from yoloperf.yolo.evaluate import Scores, evaluate
+from yoloperf.yolo.evaluate import evaluate
 from yoloperf.yolo.images import Images
+from yoloperf.yolo.interrupt import Interrupts, Stopped
 from yoloperf.yolo.loader import Batch, TrainingBatches, to_network
 from yoloperf.yolo.loss import DetectionLoss
 from yoloperf.yolo.optimise import AveragedWeights, learning_rate, optimizer_of
@@ -50,6 +51,15 @@ class EpochResult:
     gpu_mem_peak_bytes: int | None
 
 
+@dataclass
+class _Begun:
+    """What is done of an epoch that is not finished: batches, the sum of their losses [3], the time they took."""
+
+    batches: int = 0
+    losses: Tensor | None = None
+    train_s: float = 0.0
+
+
 class Trainer:
     """Trains one network for one spec and keeps its checkpoints in a run folder."""
 
@@ -64,8 +74,10 @@ class Trainer:
         images: Images,
         pool: ThreadPoolExecutor,
         rundir: RunDir,
+        interrupts: Interrupts,
     ) -> None:
         self.spec, self.recipe, self.names, self.compute, self.rundir, self.pool = spec, recipe, names, compute, rundir, pool
+        self.interrupts = interrupts
         self.network = network.to(compute.device).to(memory_format=torch.channels_last).train()
         self.batches = TrainingBatches(train, images, recipe, spec.img_size, spec.batch_size, spec.seed, pool)
         self.loss = DetectionLoss(network, recipe, spec.img_size)
@@ -75,34 +87,47 @@ class Trainer:
         self.epochs_done = 0
         self.step = 0  # of the optimiser, over all epochs
         self.best: float | None = None
+        self.result: EpochResult | None = None  # of the last finished epoch
+        self._begun = _Begun()
         self._started = False
         self._clock = _StepClock(compute)
 
-    def run_epoch(self, on_first_step: Callable[[], None]) -> tuple[Tensor, dict[str, float | None], float]:
-        """One pass over the training images; returns mean losses [3], rates, and its duration in seconds."""
-        epoch = self.epochs_done + 1
+    def run_epoch(self, on_first_step: Callable[[], None]) -> dict[str, float | None]:
+        """The training steps of the next epoch that are not done yet; returns its rates.
+
+        Leaves a checkpoint between two steps, and with it the epoch, when it was asked to stop.
+        """
+        epoch, begun = self.epochs_done + 1, self._begun
         mosaic = epoch <= round(self.spec.epochs * (1 - self.recipe.plain_epochs))
-        losses = torch.zeros(3, device=self.compute.device)
+        losses = torch.zeros(3, device=self.compute.device) if begun.losses is None else begun.losses.to(self.compute.device)
         self.network.train()
-        started = time.perf_counter()
+        started = time.perf_counter() - begun.train_s
         self._clock.start_epoch()
         batches = tqdm(
-            self.batches.epoch(epoch, mosaic),
+            self.batches.epoch(epoch, mosaic, begun.batches),
             f"epoch {epoch}/{self.spec.epochs}",
             len(self.batches),
+            initial=begun.batches,
             unit="step",
             leave=False,
             disable=None,
         )
-        for number, batch in enumerate(batches):
+        for batch in batches:
             self._clock.data_ready()
             if not self._started:
                 self._started = True
                 on_first_step()
-            losses += self.train_step(batch, last_of_sum=(number + 1) % self.spec.accumulate == 0 or number + 1 == len(self.batches))
+            begun.batches += 1
+            last_of_sum = begun.batches % self.spec.accumulate == 0 or begun.batches == len(self.batches)
+            losses += self.train_step(batch, last_of_sum)
             self._clock.step_done(len(batch[0]))
+            if last_of_sum and self.interrupts.asked:
+                break
         rates = self._clock.end_epoch()
-        return losses / len(self.batches), rates, time.perf_counter() - started
+        begun.losses, begun.train_s = losses, time.perf_counter() - started
+        if self.interrupts.asked:
+            self._save_last()
+        return rates
 
     def train_step(self, batch: Batch, last_of_sum: bool = True) -> Tensor:
         """Forward, backward and, when the sum of gradients is complete, one optimiser step. Returns the losses [3]."""
@@ -127,36 +152,49 @@ class Trainer:
         return learning_rate(self.recipe, self.spec.lr_scale, self.step, -(-len(self.batches) // self.spec.accumulate), self.spec.epochs)
 
     def train_epoch(self, val: Split, val_images: Images, on_first_step: Callable[[], None]) -> EpochResult:
-        """Train one epoch, validate the averaged weights, write the checkpoints."""
-        losses, rates, train_s = self.run_epoch(on_first_step)
+        """Train one epoch, validate the averaged weights, write the checkpoints.
+
+        Raises Stopped when a signal asked for it; the last checkpoint then holds every step that was made.
+        """
+        with self.interrupts.held():
+            rates = self.run_epoch(on_first_step)
         started = time.perf_counter()
-        scores = evaluate(self.averaged.network, val, val_images, self.spec.img_size, self.spec.batch_size, self.compute, self.pool)
+        try:
+            scores = evaluate(self.averaged.network, val, val_images, self.spec.img_size, self.spec.batch_size, self.compute, self.pool)
+        except Stopped:
+            self._save_last()
+            raise
         val_s = time.perf_counter() - started
-        self.epochs_done += 1
-        box, obj, cls = losses.tolist()
-        result = EpochResult(
-            self.epochs_done, self.optimizer.param_groups[0]["lr"], box, obj, cls, **scores.asdict(),
-            train_s=train_s, val_s=val_s, **rates, gpu_mem_peak_bytes=self.compute.peak_memory_bytes(),
-        )  # fmt: skip
-        self._save(scores, result)
-        return result
+        with self.interrupts.held():
+            self.epochs_done += 1
+            assert self._begun.losses is not None
+            box, obj, cls = (self._begun.losses / len(self.batches)).tolist()
+            self.result = EpochResult(
+                self.epochs_done, self.optimizer.param_groups[0]["lr"], box, obj, cls, **scores.asdict(),
+                train_s=self._begun.train_s, val_s=val_s, **rates, gpu_mem_peak_bytes=self.compute.peak_memory_bytes(),
+            )  # fmt: skip
+            self._begun = _Begun()
+            if self.best is None or (scores.map50_95 or 0.0) >= self.best:
+                self.best = scores.map50_95 or 0.0
+                save_checkpoint(self.rundir.best_weights, self._checkpoint({}))
+            self._save_last()
+        return self.result
 
     def _checkpoint(self, training: dict[str, Any]) -> Checkpoint:
         return Checkpoint(self.network.cfg, self.averaged.network.state_dict(), self.names, self.spec.img_size, training)
 
-    def _save(self, scores: Scores, result: EpochResult) -> None:
-        if self.best is None or (scores.map50_95 or 0.0) >= self.best:
-            self.best = scores.map50_95 or 0.0
-            save_checkpoint(self.rundir.best_weights, self._checkpoint({}))
+    def _save_last(self) -> None:
+        """Write what a resumed training needs: in the middle of an epoch its finished steps, after the last epoch only the weights."""
         progress = {
             "spec": asdict(self.spec),
             "epochs_done": self.epochs_done,
             "step": self.step,
             "best": self.best,
-            "result": asdict(result),
+            "result": None if self.result is None else asdict(self.result),
         }
         if self.epochs_done < self.spec.epochs:
             progress |= {
+                "begun": vars(self._begun),
                 "network": self.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
@@ -164,14 +202,11 @@ class Trainer:
             }
         save_checkpoint(self.rundir.last_weights, self._checkpoint(progress))
 
-    def resume(self) -> EpochResult | None:
-        """Continue from the run folder's last checkpoint if there is one; returns the result of its epoch.
-
-        Raises UserError where it belongs to another spec.
-        """
+    def resume(self) -> None:
+        """Continue from the run folder's last checkpoint if there is one. Raises UserError where it belongs to another spec."""
         path: Path = self.rundir.last_weights
         if not path.is_file():
-            return None
+            return
         checkpoint = load_weights(path)
         progress = checkpoint.training
         if progress["spec"] != asdict(self.spec):
@@ -187,8 +222,14 @@ class Trainer:
             self.optimizer.load_state_dict(progress["optimizer"])
             self.scaler.load_state_dict(progress["scaler"])
             self.averaged.steps = progress["averaged_steps"]
+            self._begun = _Begun(**progress["begun"])
         self.epochs_done, self.step, self.best = progress["epochs_done"], progress["step"], progress["best"]
-        return EpochResult(**progress["result"])
+        self.result = progress["result"] and EpochResult(**progress["result"])
+
+    @property
+    def steps_begun(self) -> int:
+        """Batches of the next epoch that are behind an interrupted training."""
+        return self._begun.batches
 
 
 class _StepClock:

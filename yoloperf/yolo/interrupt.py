@@ -1,0 +1,66 @@
+"""Signals that ask a training to end: held back while a step or a checkpoint is under way, so that nothing is lost."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C; a shutdown, scancel or preemption; Slurm's --signal
+
+
+class Stopped(BaseException):
+    """The training was asked to end; like KeyboardInterrupt it passes every `except Exception`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number)
+
+    @property
+    def status(self) -> str:
+        """The run's status: a person's Ctrl-C cancels it, anything else preempts it."""
+        return "cancelled" if self.signal == signal.SIGINT else "preempted"
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.signal
+
+
+class Interrupts:
+    """Turns the first SIGINT, SIGTERM or SIGUSR1 into Stopped; a second one ends the process, for those in a hurry."""
+
+    def __init__(self) -> None:
+        self._asked: int | None = None
+        self._held = False
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._asked = number
+        for each in _ASKING:
+            signal.signal(each, signal.SIG_DFL)
+        if not self._held:
+            raise Stopped(number)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Main thread only. A signal that the parent had set to be ignored is heard as well."""
+        before = {number: signal.signal(number, self._note) for number in _ASKING}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal was held back: the holder should come to a state that can be kept, and leave its block."""
+        return self._asked is not None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within the block signals wait; they take effect at its end."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._asked is not None:
+            raise Stopped(self._asked)
