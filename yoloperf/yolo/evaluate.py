@@ -76,18 +76,18 @@ def score(split: Split, detections: Iterator[NDArray[np.float32]]) -> Scores:
     if not results:
         return Scores(0.0, 0.0, 0.0, 0.0)
     reference = COCO(truth)
-    evaluator = COCOeval_faster(reference, reference.loadRes(results), "bbox", print_function=lambda *_: None)
+    loaded = reference.loadRes(results)
+    evaluator = COCOeval_faster(reference, loaded, "bbox", print_function=lambda *_: None)
     evaluator.evaluate()
     evaluator.accumulate()
     evaluator.summarize()
-    precision, recall = _best_f1(results, _correct(reference, results), classes)
+    precision, recall = _best_f1(results, _correct(reference, loaded), classes)
     return Scores(precision, recall, float(evaluator.stats[1]), float(evaluator.stats[0]))
 
 
-def _correct(reference: COCO, results: list[dict[str, Any]]) -> NDArray[np.bool_]:
+def _correct(reference: COCO, found: COCO) -> NDArray[np.bool_]:
     """Which detections match a box at IoU 0.5. The evaluator lists the pairs of all its thresholds and area ranges together,
     where one box can have several partners, so it is run once more with one of each."""
-    found = reference.loadRes(results)
     evaluator = COCOeval_faster(reference, found, "bbox", print_function=lambda *_: None, extra_calc=True)
     evaluator.params.iouThrs = np.array([0.5])
     evaluator.params.areaRng, evaluator.params.areaRngLbl = evaluator.params.areaRng[:1], evaluator.params.areaRngLbl[:1]
@@ -95,7 +95,7 @@ def _correct(reference: COCO, results: list[dict[str, Any]]) -> NDArray[np.bool_
     evaluator.evaluate()
     evaluator.accumulate()
     matched = {int(pair.split("_")[0]) for pair in evaluator.eval["matched"]}
-    return np.array([number + 1 in matched for number in range(len(results))])
+    return np.array([number + 1 in matched for number in range(len(found.anns))])
 
 
 def _best_f1(results: list[dict[str, Any]], correct: NDArray[np.bool_], boxes_of_class: dict[int, int]) -> tuple[float, float]:
