@@ -34,6 +34,11 @@ def decode(raw: Tensor, head: Head, img_size: int) -> Tensor:
     return decoded.view(batch, -1, raw.shape[-1])
 
 
+def decode_heads(outputs: list[Tensor], heads: list[Head], img_size: int) -> Tensor:
+    """Raw outputs of all heads of a network -> one tensor [B, N, 5 + C] of every box, as `decode` gives it."""
+    return torch.cat([decode(raw, head, img_size) for raw, head in zip(outputs, heads, strict=True)], 1)
+
+
 def box_in_cells(raw: Tensor, anchors: Tensor, new_coords: bool) -> tuple[Tensor, Tensor]:
     """Centre relative to the cell's corner, in cells, and width and height in the anchors' unit.
 

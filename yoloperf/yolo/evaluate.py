@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from yoloperf.datasets.labels import Split
-from yoloperf.yolo.boxes import decode, suppress
+from yoloperf.yolo.boxes import decode_heads, suppress
 from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.device import Compute
 from yoloperf.yolo.images import Images
@@ -54,7 +54,7 @@ def detect_split(
     for pixels, placed in tqdm(batches, "validating", -(-len(images) // batch_size), unit="batch", leave=False, disable=None):
         with compute.autocast():
             outputs = network(to_network(pixels, compute.device))
-        decoded = torch.cat([decode(raw, head, img_size) for raw, head in zip(outputs, network.heads, strict=True)], 1)
+        decoded = decode_heads(outputs, network.heads, img_size)
         for boxes, place in zip(suppress(decoded, CONFIDENCE, NMS_IOU, MAX_BOXES), placed, strict=True):
             found = boxes.cpu().numpy()
             width, height = split.sizes[number]

@@ -8,7 +8,7 @@ import torch
 
 from yoloperf.core.errors import UserError
 from yoloperf.datasets.config import class_names
-from yoloperf.yolo.boxes import decode, suppress
+from yoloperf.yolo.boxes import decode_heads, suppress
 from yoloperf.yolo.device import Compute
 from yoloperf.yolo.images import Pixels, letterbox
 from yoloperf.yolo.loader import to_network
@@ -70,7 +70,7 @@ class Detector:
             outputs = self.network(batch)
         self.compute.synchronise()
         inferred = time.perf_counter()
-        decoded = torch.cat([decode(raw, head, self.img_size) for raw, head in zip(outputs, self.network.heads, strict=True)], 1)
+        decoded = decode_heads(outputs, self.network.heads, self.img_size)
         found = []
         for boxes, place, image in zip(suppress(decoded, confidence, iou, multi_label=False), places, images, strict=True):
             height, width = image.shape[:2]
