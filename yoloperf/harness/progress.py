@@ -35,6 +35,11 @@ def _kind(cell: Cell) -> tuple[str, str, int]:
     return cell.spec.model, cell.spec.data, cell.spec.img_size
 
 
+def _redrawable() -> bool:
+    """Whether a line of stdout can be drawn anew: on a terminal, and below a notebook's cell, which says that it is none."""
+    return sys.stdout.isatty() or type(sys.stdout).__module__.startswith("ipykernel.")
+
+
 class Progress:
     """Counts, the running trial with its epoch, and the time that the rest will take."""
 
@@ -46,7 +51,7 @@ class Progress:
         self._walls = [(cell, wall_s) for cell, wall_s in finished if wall_s]
         self._todo = list(todo)
         self._bar = None
-        if sys.stdout.isatty():
+        if _redrawable():
             layout = "|{bar:12}| {desc}"
             self._bar = tqdm(total=self._total, initial=self._done, bar_format=layout, file=sys.stdout, leave=False, dynamic_ncols=True)
 
