@@ -56,14 +56,8 @@ def detect_split(
             outputs = network(to_network(pixels, compute.device))
         decoded = decode_heads(outputs, network.heads, img_size)
         for boxes, place in zip(suppress(decoded, CONFIDENCE, NMS_IOU, MAX_BOXES), placed, strict=True):
-            found = boxes.cpu().numpy()
-            width, height = split.sizes[number]
-            scale = img_size / max(width, height)
-            found[:, :4] = (found[:, :4] - (place.left, place.top) * 2) / scale
-            found[:, 0:4:2] = found[:, 0:4:2].clip(0, width)
-            found[:, 1:4:2] = found[:, 1:4:2].clip(0, height)
+            yield place.undo(boxes.cpu().numpy(), *split.sizes[number])
             number += 1
-            yield found
 
 
 def score(split: Split, detections: Iterator[NDArray[np.float32]]) -> Scores:

@@ -43,11 +43,17 @@ def read_image(path: Path, orient: bool = False) -> Pixels:
 
 @dataclass(frozen=True)
 class Letterbox:
-    """How an image was fitted into the square input: pixel = image pixel * scale + (left, top)."""
+    """How an image was fitted into the square input: its longer side scaled to `size`, then moved by (left, top)."""
 
-    scale: float
+    size: int
     left: int
     top: int
+
+    def undo(self, boxes: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+        """Boxes [n, 4 + k] whose first columns are x1, y1, x2, y2 in the square -> in pixels of the image of that width and
+        height, clipped to it."""
+        corners = (boxes[:, :4] - (self.left, self.top) * 2) / (self.size / max(width, height))
+        return np.hstack((corners.clip(0, (width, height) * 2), boxes[:, 4:])).astype(np.float32)
 
 
 def scaled_size(width: int, height: int, size: int) -> tuple[int, int]:
@@ -65,7 +71,7 @@ def letterbox(image: Pixels, size: int) -> tuple[Pixels, Letterbox]:
     left, top = (size - wide) // 2, (size - high) // 2
     square = np.full((size, size, 3), PAD, np.uint8)
     square[top : top + high, left : left + wide] = image
-    return square, Letterbox(size / max(width, height), left, top)
+    return square, Letterbox(size, left, top)
 
 
 class DecodedEachTime:

@@ -74,11 +74,8 @@ class Detector:
         found = []
         for boxes, place, image in zip(suppress(decoded, confidence, iou, multi_label=False), places, images, strict=True):
             height, width = image.shape[:2]
-            corners = (boxes[:, :4] - torch.tensor((place.left, place.top) * 2, device=boxes.device)) / place.scale
-            corners[:, 0::2] = corners[:, 0::2].clamp(0, width)
-            corners[:, 1::2] = corners[:, 1::2].clamp(0, height)
-            rows = torch.cat((boxes[:, 5:6], boxes[:, 4:5], corners), 1).tolist()
-            found.append([Detection(int(label), self.names[int(label)], *rest) for label, *rest in rows])
+            rows = place.undo(boxes.cpu().numpy(), width, height).tolist()
+            found.append([Detection(int(label), self.names[int(label)], score, *corners) for *corners, score, label in rows])
         return found, StageTimes(ready - start, inferred - ready, time.perf_counter() - inferred)
 
 
