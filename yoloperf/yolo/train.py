@@ -111,7 +111,7 @@ def run(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> in
             return 1
         except Stopped as stopped:
             reason = f"stopped by {stopped.signal.name} in epoch {min(trainer.epochs_done + 1, spec.epochs)}"
-            emit("run_end", status=stopped.status, reason=reason, epochs_done=trainer.epochs_done)
+            emit("run_end", status=stopped.status, reason=reason, epochs_done=trainer.epochs_done, steps_done=trainer.step)
             print(f"{reason}; --resume goes on from {rundir.last_weights}")
             raise
         result = trainer.result
@@ -165,6 +165,7 @@ def _facts(trainer: Trainer, config: DataConfig, train: Split, val: Split, worke
         "flops_per_image": trainer.network.training_flops(spec.img_size),
         "parameters": sum(parameter.numel() for parameter in trainer.network.parameters()),
         "start_epoch": trainer.epochs_done,
+        "start_step": trainer.step,
     }
 
 
