@@ -1,6 +1,5 @@
 """The machine that a run takes place on, as far as it can be seen without the trainer: what is unknown is None."""
 
-import itertools
 import os
 import platform
 import socket
@@ -10,23 +9,36 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from yoloperf.core import nvml
+
+_CUDNN = ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12", "nvidia-cudnn-cu11")  # packages that torch's CUDA wheels bring along
 SOURCE_ROOT = Path(__file__).resolve().parents[2]  # the working tree, where the package was not installed elsewhere
 
 
-def collect() -> dict[str, Any]:
-    """The facts for run.json, keyed like the columns of RunRecord where there is one."""
+def collect(data: str | None = None) -> dict[str, Any]:
+    """The facts for run.json, keyed like the columns of RunRecord where there is one.
+
+    data: data YAML of the run, whose folder's speed is measured once a process. torch, CUDA and cuDNN are those that are
+    installed here; the trainer's own word on them, in its events, counts more.
+    """
+    place = look(data) if data else None
     return {
         "hostname": socket.gethostname(),
         "os": platform.platform(),
         "python": platform.python_version(),
         "cpu_name": _cpu_name(),
-        "cpu_count": _cpu_count(),
+        "cpu_count": available_cores(),
+        "cpu_count_machine": os.cpu_count(),
         "mem_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "mem_limit_bytes": memory_limit(),
+        "torch": _version("torch"),
+        "cudnn": next((version for name in _CUDNN if (version := _version(name))), None),
         "git_commit": git_commit(SOURCE_ROOT),
         "container": _container(os.environ),
         "colab": os.environ.get("COLAB_RELEASE_TAG"),
+        "colab_tier": os.environ.get("YOLOPERF_COLAB_TIER"),  # Colab tells no program which tier it is: its user may
         **_slurm(os.environ),
-        **_gpu(os.environ.get("CUDA_VISIBLE_DEVICES")),
+        **_gpu(os.environ),
     }
 
 
@@ -39,8 +51,11 @@ def _cpu_name() -> str | None:
     return next(names, None) or platform.processor() or None
 
 
-def _cpu_count() -> int | None:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def git_commit(root: Path) -> str | None:
@@ -79,43 +94,19 @@ def _slurm(environ: Mapping[str, str]) -> dict[str, str | None]:
     return {"slurm_job_id": job, "slurm_partition": environ.get("SLURM_JOB_PARTITION"), "slurm_cluster": environ.get("SLURM_CLUSTER_NAME")}
 
 
-def _gpu(visible: str | None) -> dict[str, Any]:
-    """Name and memory of the GPU that a run would use, from NVML.
-
-    CUDA numbers devices by speed and NVML by bus, so with unlike devices in one machine the index alone
-    does not say which is meant: name and memory stay None then (the trainer's own events have them).
-    """
-    absent = {"gpu_name": None, "gpu_mem_bytes": None, "gpu_count": None, "driver": None}
+def _gpu(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Name and memory of the GPU that a run would use, from NVML; None where it cannot be told (the trainer's own events have them)."""
     try:
-        import pynvml
-    except ImportError:
-        return absent
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return absent
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        devices = [(_text(pynvml.nvmlDeviceGetName(handle)), int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)) for handle in handles]
-        uuids = [_text(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles]
-        driver = _text(pynvml.nvmlSystemGetDriverVersion())
-    except pynvml.NVMLError:
-        return absent
-    finally:
-        pynvml.nvmlShutdown()
-    words = None
-    if visible is not None:  # CUDA stops reading at the first entry that is no device, such as -1
-        words = list(itertools.takewhile(lambda word: word not in ("", "-1"), map(str.strip, visible.split(","))))
-    chosen = devices if words is None else [device for device, uuid in zip(devices, uuids, strict=True) if _means(words, uuid)]
-    if words is not None and all(word.isdigit() for word in words):
-        chosen = devices if len(set(devices)) == 1 and words else []
-    name, memory = chosen[0] if len(set(chosen)) == 1 else (None, None)
-    return {"gpu_name": name, "gpu_mem_bytes": memory, "gpu_count": len(devices) if words is None else len(words), "driver": driver}
-
-
-def _means(words: list[str], uuid: str) -> bool:
-    return any(uuid.startswith(word) for word in words)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+        with nvml.opened() as library:
+            handles = [library.nvmlDeviceGetHandleByIndex(index) for index in range(library.nvmlDeviceGetCount())]
+            names = [nvml.text(library.nvmlDeviceGetName(handle)) for handle in handles]
+            sizes = [int(library.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles]
+            uuids = [nvml.text(library.nvmlDeviceGetUUID(handle)) for handle in handles]
+            driver = nvml.text(library.nvmlSystemGetDriverVersion())
+    except nvml.Unavailable:
+        return {"gpu_name": None, "gpu_mem_bytes": None, "gpu_count": None, "driver": None}
+    devices = list(zip(names, sizes, strict=True))
+    seen = nvml.visible(environ.get("CUDA_VISIBLE_DEVICES"), environ.get("CUDA_DEVICE_ORDER"), devices, uuids)
+    chosen = {devices[index] if isinstance(index, int) else (None, None) for index in seen}
+    name, memory = chosen.pop() if len(chosen) == 1 else (None, None)
+    return {"gpu_name": name, "gpu_mem_bytes": memory, "gpu_count": len(seen), "driver": driver}
