@@ -1,11 +1,13 @@
 """Signals that ask a training to end: held back while a step or a checkpoint is under way, so that nothing is lost."""
 
+import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C; a shutdown, scancel or preemption; Slurm's --signal
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C; a shutdown, scancel or preemption; Slurm's --signal
 
 
 class Stopped(BaseException):
@@ -26,15 +28,16 @@ class Stopped(BaseException):
 
 
 class Interrupts:
-    """Turns the first SIGINT, SIGTERM or SIGUSR1 into Stopped; a second one ends the process, for those in a hurry."""
+    """Turns the first SIGINT, SIGTERM or SIGUSR1 into Stopped; another one, a second later, ends the process at once."""
 
     def __init__(self) -> None:
         self._asked: int | None = None
+        self._asked_at = 0.0
         self._held = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._asked = number
-        for each in _ASKING:
+        for each in ASKING:
             signal.signal(each, signal.SIG_DFL)
         if not self._held:
             raise Stopped(number)
@@ -42,7 +45,7 @@ class Interrupts:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Main thread only. A signal that the parent had set to be ignored is heard as well."""
-        before = {number: signal.signal(number, self._note) for number in _ASKING}
+        before = {number: signal.signal(number, self._note) for number in ASKING}
         try:
             yield
         finally:
@@ -50,9 +53,9 @@ class Interrupts:
                 signal.signal(number, handler)
 
     @property
-    def asked(self) -> bool:
-        """Whether a signal was held back: the holder should come to a state that can be kept, and leave its block."""
-        return self._asked is not None
+    def asked(self) -> int | None:
+        """The signal that was held back: its holder should come to a state that can be kept, and leave its block."""
+        return self._asked
 
     @contextmanager
     def held(self) -> Iterator[None]:
