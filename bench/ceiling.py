@@ -18,13 +18,14 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from yoloperf.core.limits import available_cores
 from yoloperf.core.rundir import RunDir
 from yoloperf.core.spec import PRECISIONS, TrialSpec
 from yoloperf.datasets.cache import cache_folder
 from yoloperf.datasets.config import load_data_config
 from yoloperf.datasets.labels import load_split
 from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
-from yoloperf.yolo.device import Compute, available_cores, prepare
+from yoloperf.yolo.device import Compute, prepare
 from yoloperf.yolo.images import open_images
 from yoloperf.yolo.loader import Batch
 from yoloperf.yolo.recipe import load_recipe

@@ -1,15 +1,18 @@
 """The machine that a run takes place on, as far as it can be seen without the trainer: what is unknown is None."""
 
+import importlib.metadata
 import os
 import platform
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from yoloperf.core import nvml
+from yoloperf.core.datafolder import look
+from yoloperf.core.limits import available_cores, memory_limit
+from yoloperf.core.storage import storage
 
 _CUDNN = ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12", "nvidia-cudnn-cu11")  # packages that torch's CUDA wheels bring along
 SOURCE_ROOT = Path(__file__).resolve().parents[2]  # the working tree, where the package was not installed elsewhere
@@ -38,6 +41,7 @@ def collect(data: str | None = None) -> dict[str, Any]:
         "colab": os.environ.get("COLAB_RELEASE_TAG"),
         "colab_tier": os.environ.get("YOLOPERF_COLAB_TIER"),  # Colab tells no program which tier it is: its user may
         **_slurm(os.environ),
+        **(storage(place.root) if place else {}),
         **_gpu(os.environ),
     }
 

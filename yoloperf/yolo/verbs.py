@@ -6,12 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from yoloperf.core.errors import UserError
+from yoloperf.core.limits import available_cores
 from yoloperf.core.spec import PRECISIONS
 from yoloperf.core.verb import Result, Verb
 from yoloperf.datasets.cache import cache_folder
 from yoloperf.datasets.config import SPLITS, load_data_config
 from yoloperf.datasets.labels import load_split
-from yoloperf.yolo.device import available_cores, prepare
+from yoloperf.yolo.device import prepare
 from yoloperf.yolo.evaluate import evaluate as evaluate_network
 from yoloperf.yolo.images import open_images
 from yoloperf.yolo.weights import find_weights, load_weights
