@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_ONE_ASK_S = 1.0  # a scheduler that ends a job signals each of its processes, and the harness passes on what it got: one ask
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C; a shutdown, scancel or preemption; Slurm's --signal
 
 
@@ -36,9 +37,12 @@ class Interrupts:
         self._held = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._asked = number
-        for each in ASKING:
-            signal.signal(each, signal.SIG_DFL)
+        if self._asked is not None:
+            if time.monotonic() - self._asked_at > _ONE_ASK_S:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
+        self._asked, self._asked_at = number, time.monotonic()
         if not self._held:
             raise Stopped(number)
 
