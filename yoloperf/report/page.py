@@ -1,0 +1,189 @@
+"""One self-contained HTML page of a set of records: no network, readable without a script, plots with one."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from yoloperf import __version__
+from yoloperf.core.record import STATUSES, RunRecord
+from yoloperf.core.units import show_seconds
+from yoloperf.report.columns import IDENTITY, RUN_COLUMNS, distinct, failed, in_order, place
+from yoloperf.report.evidence import CONTRADICTED, MIXED, NOT_TESTABLE, SUPPORTED, Finding
+from yoloperf.report.findings import findings
+from yoloperf.report.load import Records
+from yoloperf.report.page_charts import charts
+from yoloperf.report.page_links import link, log_of
+from yoloperf.report.page_predict import predicted
+from yoloperf.report.page_tables import MAX_ROWS, anchor, comparisons, overview, platform_cards, runs_table
+
+MARKS = {SUPPORTED: "✔", CONTRADICTED: "✘", MIXED: "◐", NOT_TESTABLE: "?"}
+LISTED = 12  # cases against a claim
+LOST = 40  # runs named that did not finish
+VEGA_LITE = "6.4"  # of those that vl-convert-python carries
+
+SECTIONS = {
+    "overview": "Overview",
+    "findings": "Findings",
+    "plots": "Plots",
+    "compare": "Comparisons",
+    "runs": "Runs",
+    "platforms": "Platforms",
+    "predictions": "Predictions",
+}
+
+
+def page(records: Records, out: Path, sources: Sequence[Path], heading: str | None = None) -> str:
+    """The page as text. `out` is where it will lie, for the links; `sources` are the paths that the records were read from."""
+    runs = in_order(records.runs, [*IDENTITY, "batch_size", "epochs", "seed", "run_id"])
+    records = Records(runs, records.epochs, records.kernels, records.unread)
+    bases = [path if path.is_dir() else path.parent for path in sources]
+    logs = {str(run.run_id): log_of(run, bases) for run in runs}
+    links = {name: href for name, log in logs.items() if (href := link(log, out))}
+    texts = {str(run.run_id): str(run.source) for run in runs if run.source}
+    drawn, missing = charts(records)
+    library, script, style = plot_library(), _asset("page.js"), _asset("page.css")
+    made = predicted(runs)
+    lost = [run for run in runs if failed(run)]
+    return _environment().get_template("page.html").render(
+        version=__version__,
+        heading=heading or _heading(runs),
+        subtitle=_subtitle(runs),
+        sections=[item for item in SECTIONS.items() if item[0] != "predictions" or made],
+        tiles=_tiles(runs),
+        warnings=_warnings(records),
+        overview=overview(runs),
+        lost=[(str(run.run_id), *_end(run), links.get(str(run.run_id))) for run in lost[:LOST]],
+        lost_more=max(0, len(lost) - LOST),
+        findings=findings(runs),
+        marks=MARKS,
+        against=_against(runs),
+        listed=LISTED,
+        charts=drawn,
+        missing=missing,
+        compared=comparisons(runs, links),
+        titles={name: item.metadata["title"] for name, item in RUN_COLUMNS.items()},
+        runs=runs_table(runs, links, texts),
+        cards=platform_cards(runs),
+        predicted=made,
+        sources=", ".join(path.name or str(path) for path in sources),
+        hashes=f"{_hash(library)} {_hash(script)}",
+        css=Markup(style),
+        js=Markup(script),
+        library=Markup(library),
+        data=_json([[spec for _, spec in chart.variants] for chart in drawn]),
+    )
+
+
+@cache
+def plot_library() -> str:
+    """Vega, Vega-Lite and vega-embed as one script (BSD-3-Clause), from the wheel of vl-convert-python: nothing is fetched."""
+    import vl_convert  # type: ignore[import-untyped]  # loads a JavaScript engine: only pages need it
+
+    script = str(vl_convert.javascript_bundle(vl_version=VEGA_LITE))
+    assert "</script" not in script
+    return script
+
+
+def _environment() -> Environment:
+    return Environment(loader=PackageLoader("yoloperf.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, auto_reload=False)
+
+
+def _asset(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text()
+
+
+def _hash(script: str) -> str:
+    """The script's name in a Content-Security-Policy: nothing else on the page may run."""
+    return "'sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() + "'"
+
+
+def _json(data: object) -> Markup:
+    """Data that no text in it can end: < is written as an escape."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _heading(runs: Sequence[RunRecord]) -> str:
+    models, platforms = distinct(runs, "model"), distinct(runs, "platform")
+    if len(models) * len(platforms) == 1:
+        return place(runs)
+    what = " and ".join(models) if 0 < len(models) < 4 else f"{len(models)} models" if models else "Runs"
+    where = " and ".join(platforms) if 0 < len(platforms) < 4 else f"{len(platforms)} platforms" if platforms else ""
+    return f"{what} on {where}" if where else what
+
+
+def _subtitle(runs: Sequence[RunRecord]) -> str:
+    parts = []
+    for name, words in (("dataset", "data"), ("img_size", "image size"), ("engine", "engine")):
+        values = distinct(runs, name)
+        if values:
+            more = f" and {len(values) - 3} more" if len(values) > 3 else ""
+            parts.append(f"{words} {', '.join(map(str, values[:3]))}{more}")
+    dates = sorted({run.started_at[:10] for run in runs if run.started_at})
+    if dates:
+        parts.append(dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}")
+    return " · ".join(parts)
+
+
+def _tiles(runs: Sequence[RunRecord]) -> list[tuple[str, str]]:
+    walls = [run.wall_s for run in runs if run.wall_s is not None]
+    lost = sum(map(failed, runs))
+    tiles = [("runs", str(len(runs))), ("finished", str(sum(run.status == "ok" for run in runs)))]
+    if lost:
+        tiles.append(("not finished", str(lost)))
+    tiles += [("platforms", str(len(distinct(runs, "platform")) or "not recorded")), ("models", str(len(distinct(runs, "model"))))]
+    best = max((run.map50 for run in runs if run.map50 is not None and not failed(run)), default=None)
+    if best is not None:
+        tiles.append(("best mAP@0.5", f"{best:.3f}"))
+    if walls:
+        tiles.append(("time of all runs", show_seconds(sum(walls))))
+    return tiles
+
+
+def _warnings(records: Records) -> list[str]:
+    said = []
+    if records.unread:
+        said.append(f"{records.unread} files or lines of the logs could not be read; `yoloperf parse` names them.")
+    versions = distinct(records.runs, "schema_version")
+    if len(versions) > 1:
+        said.append(f"Rows of schema versions {', '.join(map(str, versions))} are mixed: what an older version did not record is empty.")
+    return said
+
+
+def _end(run: RunRecord) -> tuple[str, str]:
+    text = ": ".join(part for part in (run.status, run.reason) if part)
+    return text, f"status {run.status if run.status in STATUSES else 'unsaid'}"
+
+
+@dataclass(frozen=True)
+class _against:
+    """The cases of a finding that do not bear it out, each with the rows of its runs."""
+
+    runs: Sequence[RunRecord]
+
+    def __post_init__(self) -> None:
+        listed = self.runs[:MAX_ROWS] if len(self.runs) <= MAX_ROWS else []
+        object.__setattr__(self, "anchors", {str(run.run_id): anchor(k) for k, run in enumerate(listed)})
+
+    def __call__(self, finding: Finding) -> list[tuple[str, list[tuple[str, str]]]]:
+        anchors: Mapping[str, str] = self.__dict__["anchors"]
+        cases = [(facet.measure, case) for facet in finding.facets for case in facet.cases if not case.holds]
+        several = len(finding.facets) > 1
+        return [
+            (f"{case.where} ({measure})" if several else case.where, [(f"#{anchors[name]}", name) for name in case.runs[:8] if name in anchors])
+            for measure, case in cases
+        ]
+
+
+def result(records: Records, out: Path) -> dict[str, Any]:
+    """What `yoloperf report --json` says."""
+    drawn, missing = charts(records)
+    return {"page": str(out), "runs": len(records.runs), "failed": sum(map(failed, records.runs)), "plots": [chart.name for chart in drawn], "missing": missing}

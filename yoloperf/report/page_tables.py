@@ -1,0 +1,248 @@
+"""The tables of the page: cells that know how they sort and where they lead."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from yoloperf.core.errors import UserError
+from yoloperf.core.record import STATUSES, RunRecord, shown
+from yoloperf.report.columns import BETTER, FIGURES, GRID, IDENTITY, RUN_COLUMNS, STUDY, differing, distinct, failed, present, title
+from yoloperf.report.compare import BY, Comparison, comparison_table, contested, match, median_ratio, metrics_of, same_kernels, wins
+from yoloperf.report.significance import Tested, repeats_table, significance, verdict
+
+MAX_ROWS = 2000  # of the table of runs: a browser sorts these at once, and the page stays below its size
+WIDE_ROWS = 500  # up to here the columns that are hidden at first come along too
+MAX_CELLS = 200  # rows of a table of comparison
+TESTED_CELLS = 400  # cells x metrics x levels: every one costs two bootstraps
+
+# beyond the study's columns, what a reader sees first where it was recorded
+_FIRST = ("wall_s", "images_per_s", "gpu_mem_peak_bytes", "gpu_util_pct", "energy_j", "map50", "map50_95")
+_ENVIRONMENT = (
+    *("gpu_name", "gpu_mem_bytes", "cpu_name", "cpu_count", "mem_bytes", "driver", "cuda", "torch", "python"),
+    *("engine", "precision_mode", "hostname", "git_commit"),
+)
+_VALUES = 4  # of an environment's fact; more are counted
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text of a cell; `sort` is its number where the text is none, `hrefs` what it leads to."""
+
+    text: str = ""
+    sort: float | None = None
+    hrefs: Sequence[str] = ()
+    mark: str = ""  # class of its look: a status, or "best"
+    key: str = ""  # anchor of the row
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """Headings (text, what it means, whether its cells are numbers, whether it is shown at first) and rows."""
+
+    headings: list[tuple[str, str, bool, bool]]
+    rows: list[list[Cell]]
+    caption: str = ""
+    note: str = ""
+    filters: list[int] = field(default_factory=list)  # columns with few values, to choose from
+
+
+def anchor(number: int) -> str:
+    return f"run-{number}"
+
+
+def runs_table(runs: Sequence[RunRecord], links: Mapping[str, str], texts: Mapping[str, str]) -> PageTable:
+    """A row a run: what tells it apart, how it ended, its figures. `links` and `texts` are run_id -> address or path of its log."""
+    kept = runs if len(runs) <= MAX_ROWS else sorted(runs, key=lambda run: not failed(run))[:MAX_ROWS]
+    identity = present(runs, [*differing(runs, IDENTITY), *GRID, *differing(runs, ("seed",))])
+    first = present(runs, [*(name for name in STUDY if name not in GRID), *_FIRST])
+    rest = [name for name in present(runs, [name for name in RUN_COLUMNS if name in FIGURES]) if name not in first]
+    first = [name for name in RUN_COLUMNS if name in first]
+    names = [*identity, "status", *first, *(rest if len(runs) <= WIDE_ROWS else [])]
+    headings = [("run", "Identity of the run; leads to its raw log.", False, True)]
+    for name in names:
+        numeric = not str(RUN_COLUMNS[name].type).startswith("str")
+        headings.append((title(name, runs), RUN_COLUMNS[name].metadata["doc"], numeric, name not in rest))
+    rows = []
+    for number, run in enumerate(kept):
+        name = str(run.run_id)
+        lead = Cell(name, None, [links[name]] if name in links else (), "", anchor(number))
+        if name not in links and texts.get(name):
+            lead = Cell(f"{name} ({texts[name]})" if texts[name] != name else name, key=anchor(number))
+        rows.append([lead, *(_run_cell(run, column) for column in names)])
+    note = ""
+    if len(kept) < len(runs):
+        lost = sum(map(failed, runs))
+        note = f"{len(kept)} of {len(runs)} runs are listed, all {min(lost, len(kept))} that failed among them; runs.csv has every one."
+    few = [k for k, name in enumerate(names, 1) if name in (*IDENTITY, "status") and 1 < len({row[k].text for row in rows}) <= 24]
+    return PageTable(headings, rows, "", note, few)
+
+
+def _run_cell(run: RunRecord, name: str) -> Cell:
+    value = getattr(run, name)
+    if name == "status":
+        text = ": ".join(part for part in (run.status or "not said", run.reason if failed(run) else None) if part)
+        return Cell(text, mark=f"status {run.status if run.status in STATUSES else 'unsaid'}")
+    if value is None or (name in FIGURES and failed(run)):
+        return Cell()
+    return Cell(shown(RUN_COLUMNS[name], value), None if isinstance(value, str) else value)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One column compared: a line a metric, then cell by cell, what chance says and what speaks against it."""
+
+    by: str
+    summary: PageTable
+    details: list[PageTable]
+    verdict: str
+    cautions: list[str]
+    remarks: list[str]
+
+
+def comparisons(runs: Sequence[RunRecord], links: Mapping[str, str]) -> list[Compared]:
+    """Every column that can be compared in these runs."""
+    found = []
+    for by in BY:
+        try:
+            comparison = match(runs, by)
+        except UserError:  # fewer than two values, or no cell in common
+            continue
+        found.append(_compared(comparison, links))
+    return found
+
+
+def _compared(comparison: Comparison, links: Mapping[str, str]) -> Compared:
+    metrics = metrics_of(comparison)
+    remarks = []
+    tests = len(comparison.cells) * len(metrics) * (len(comparison.levels) - 1)
+    tested: list[Tested] = []
+    if tests <= TESTED_CELLS or not _has_repeats(comparison):
+        tested = significance(comparison, metrics)
+        says = verdict(comparison, tested)
+    else:
+        says = f"{tests} differences were not tested for chance here: `yoloperf compare --by {comparison.by} --metrics A` tests those of A"
+    if not same_kernels(comparison):
+        remarks.append("The biggest kernel is not the same kernel on all sides, so its time compares nothing.")
+    if comparison.alone:
+        remarks.append(f"{comparison.alone} runs have no counterpart and are left out.")
+    details = [_cell_table(comparison, metric, links) for metric in metrics]
+    if tested:
+        details.append(_plain(repeats_table(comparison, tested)))
+    return Compared(comparison.by, _summary(comparison, metrics), details, says, comparison.cautions, remarks)
+
+
+def _has_repeats(comparison: Comparison) -> bool:
+    return any(len(runs) > 1 for cell in comparison.cells for runs in cell.runs.values())
+
+
+def _summary(comparison: Comparison, metrics: Sequence[str]) -> PageTable:
+    """A line a metric: the middle of the ratios of all cells, and how many cells each level wins."""
+    others = [level for level in comparison.levels if level != comparison.baseline]
+    rows = []
+    for metric in metrics:
+        score = wins(comparison, metric)
+        cells = [Cell(title(metric)), Cell({"lower": "less", "higher": "more"}.get(BETTER.get(metric, ""), ""))]
+        for level in others:
+            value = median_ratio(comparison, level, metric)
+            cells.append(Cell("" if value is None else f"{value:.2f}", value, (), _side(metric, value)))
+        judged = metric in BETTER
+        cells += [Cell(str(score[level]) if judged else "", score[level] if judged else None) for level in comparison.levels]
+        cells.append(Cell(str(contested(comparison, metric)), contested(comparison, metric)))
+        rows.append(cells)
+    headings = [("metric", "", False, True), ("better is", "", False, True)]
+    headings += [(f"{level} / {comparison.baseline}", "Median of the ratios of all cells.", True, True) for level in others]
+    headings += [(f"{level} best in", "Cells in which it has the best value.", True, True) for level in comparison.levels]
+    return PageTable([*headings, ("cells", "Cells in which two or more have a value.", True, True)], rows)
+
+
+def _side(metric: str, ratio: float | None) -> str:
+    if ratio is None or metric not in BETTER or f"{ratio:.2f}" == "1.00":
+        return ""
+    return "good" if (ratio < 1) == (BETTER[metric] == "lower") else "bad"
+
+
+def _cell_table(comparison: Comparison, metric: str, links: Mapping[str, str]) -> PageTable:
+    """The table of `yoloperf compare`, each value leading to the logs of its runs."""
+    plain = comparison_table(comparison, metric)
+    keys, levels = len(comparison.keys), comparison.levels
+    rows = []
+    for i, (row, cell) in enumerate(zip(plain.rows, comparison.cells, strict=False)):  # the last row is the median
+        cells = []
+        for j, text in enumerate(row.cells):
+            if keys <= j < keys + len(levels):
+                level = levels[j - keys]
+                values, part = cell.values(level, metric), cell.runs.get(level, [])
+                middle = sorted(values)[len(values) // 2] if values else None
+                hrefs = [links[name] for run in part if (name := str(run.run_id)) in links][:8]
+                cells.append(Cell(text, middle, hrefs, "best" if (i, j) in plain.best else "" if values or not text else "status failed"))
+            else:
+                cells.append(Cell(text, _number(text)))
+        rows.append(cells)
+    median = [Cell(text) for text in plain.rows[-1].cells]
+    note = f"{MAX_CELLS} of {len(rows)} cells are listed; `yoloperf compare --by {comparison.by}` prints all." if len(rows) > MAX_CELLS else ""
+    return PageTable(_headings(plain.headings, plain.numeric), [*rows[:MAX_CELLS], median], plain.title, note)
+
+
+def _plain(table: Any) -> PageTable:
+    rows = [[Cell(text, _number(text), (), "best" if (i, j) in table.best else "") for j, text in enumerate(row.cells)] for i, row in enumerate(table.rows)]
+    note = f"{MAX_CELLS} of {len(rows)} tests are listed." if len(rows) > MAX_CELLS else ""
+    return PageTable(_headings(table.headings, table.numeric), rows[:MAX_CELLS], table.title, note)
+
+
+def _headings(words: Sequence[str], numeric: Sequence[bool]) -> list[tuple[str, str, bool, bool]]:
+    return [(word, "", kind, True) for word, kind in zip(words, numeric, strict=True)]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def overview(runs: Sequence[RunRecord]) -> PageTable:
+    """A row a platform and sweep: how many runs, and how they ended."""
+    ends = [status for status in (*STATUSES, None) if any(run.status == status for run in runs)]
+    parts: dict[tuple[str, str], Counter[str | None]] = {}
+    for run in runs:
+        parts.setdefault((run.platform or "not recorded", run.sweep or "none"), Counter())[run.status] += 1
+    rows = []
+    for (platform, sweep), counts in sorted(parts.items()):
+        numbers = [Cell(str(counts[end]), counts[end], (), "" if counts[end] == 0 or end == "ok" else f"status {end or 'unsaid'}") for end in ends]
+        rows.append([Cell(platform), Cell(sweep), Cell(str(counts.total()), counts.total()), *numbers])
+    headings = [("platform", "", False, True), ("sweep", "", False, True), ("runs", "", True, True)]
+    note = f"{MAX_CELLS} of {len(rows)} sweeps are listed." if len(rows) > MAX_CELLS else ""
+    return PageTable([*headings, *((end or "not said", "", True, True) for end in ends)], rows[:MAX_CELLS], note=note)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A platform: facts (title, values) of the machines its runs ran on; `mixed` are facts with several values."""
+
+    name: str
+    runs: int
+    facts: list[tuple[str, list[str]]]
+    mixed: list[str]
+
+
+def platform_cards(runs: Sequence[RunRecord]) -> list[Card]:
+    """A card for every platform, from the environments that its runs recorded."""
+    cards = []
+    for name in [*distinct(runs, "platform"), None]:
+        part = [run for run in runs if run.platform == name]
+        if not part:
+            continue
+        facts, mixed = [], []
+        for column in _ENVIRONMENT:
+            values = [shown(RUN_COLUMNS[column], value) for value in distinct(part, column)]
+            if values:
+                more = [f"and {len(values) - _VALUES} more"] if len(values) > _VALUES else []
+                facts.append((title(column), values[:_VALUES] + more))
+            if len(values) > 1 and column not in ("git_commit", "engine", "precision_mode"):
+                mixed.append(title(column))
+        dates = sorted({run.started_at[:10] for run in part if run.started_at})
+        if dates:
+            facts.append(("dates", [dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"]))
+        cards.append(Card(name or "not recorded", len(part), facts, mixed))
+    return cards
