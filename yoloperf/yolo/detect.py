@@ -13,9 +13,10 @@ from tqdm import tqdm
 
 from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import write_atomic
-from yoloperf.yolo.device import prepare
+from yoloperf.datasets.images import SUFFIXES
+from yoloperf.yolo.device import add_flags, prepare
 from yoloperf.yolo.images import Pixels, read_image
-from yoloperf.yolo.inference import IMAGE_SUFFIXES, Detection, Detector
+from yoloperf.yolo.inference import Detection, Detector
 
 _BATCH = 8
 _EXAMPLE = "python detect.py --weights yolov3-tiny.weights --source datasets/bccd/JPEGImages --save-dir out"
@@ -38,9 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("--conf", type=float, default=0.25, help="lowest score shown (default: 0.25)")
     flags.add_argument("--iou", type=float, default=0.45, help="overlap above which the lesser box of a class is dropped (default: 0.45)")
-    flags.add_argument("--device", default="auto", help="auto, cpu or a CUDA device index")
-    flags.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="arithmetic of the convolutions")
-    flags.add_argument("--threads", type=int, help="CPU threads (default: every core)")
+    add_flags(flags)
     flags.add_argument("--save-dir", type=Path, help="write annotated pictures and detections.json here")
     flags.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     return flags
@@ -92,11 +91,11 @@ def find_images(source: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        paths = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        paths = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
     else:
         paths = sorted(Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file())
     if not paths:
-        raise UserError(f"no images at {source}: give a file, a folder with {', '.join(IMAGE_SUFFIXES)} files, or a quoted glob")
+        raise UserError(f"no images at {source}: give a file, a folder with {', '.join(sorted(SUFFIXES))} files, or a quoted glob")
     return paths
 
 

@@ -1,5 +1,6 @@
 """Where and how the arithmetic is done: device, precision, threads, and an allocator that does not fault pages at every step."""
 
+import argparse
 import contextlib
 import ctypes
 import os
@@ -11,6 +12,7 @@ import cv2
 import torch
 
 from yoloperf.core.errors import UserError
+from yoloperf.core.spec import PRECISIONS
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # mallopt parameters of glibc's malloc.h
 _FP16_CAPABILITY, _BF16_CAPABILITY = (7, 0), (8, 0)  # tensor cores for fp16 from Volta, for bf16 from Ampere
@@ -52,6 +54,13 @@ def keep_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, -1)
         libc.mallopt(_M_TOP_PAD, 64 * 2**20)
         libc.mallopt(_M_ARENA_MAX, 1)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that `prepare` takes."""
+    parser.add_argument("--device", default="auto", help="auto, cpu or a CUDA device index")
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="arithmetic of the convolutions")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: every core)")
 
 
 def prepare(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Compute:

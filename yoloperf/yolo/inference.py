@@ -14,8 +14,6 @@ from yoloperf.yolo.images import Pixels, letterbox
 from yoloperf.yolo.loader import to_network
 from yoloperf.yolo.weights import find_weights, load_weights
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-
 
 @dataclass(frozen=True)
 class Detection:

@@ -7,12 +7,11 @@ import torch
 
 from yoloperf.core.errors import UserError
 from yoloperf.core.limits import available_cores
-from yoloperf.core.spec import PRECISIONS
 from yoloperf.core.verb import Result, Verb
 from yoloperf.datasets.cache import cache_folder
 from yoloperf.datasets.config import SPLITS, load_data_config
 from yoloperf.datasets.labels import load_split
-from yoloperf.yolo.device import prepare
+from yoloperf.yolo.device import add_flags, prepare
 from yoloperf.yolo.evaluate import evaluate as evaluate_network
 from yoloperf.yolo.images import open_images
 from yoloperf.yolo.weights import find_weights, load_weights
@@ -27,9 +26,7 @@ def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
         "--img", "--img-size", "--imgsz", dest="img_size", type=int, default=416, help="side of the network input (default: 416)"
     )
     parser.add_argument("--batch", "--batch-size", dest="batch_size", type=int, default=8, help="images at a time (default: 8)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or a CUDA device index")
-    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="arithmetic of the convolutions")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: every core)")
+    add_flags(parser)
 
 
 def _evaluate(args: argparse.Namespace) -> Result:
