@@ -31,6 +31,13 @@ class Console:
         return done
 
     @property
+    def gained(self) -> bool:
+        """Whether the attempt brought the training forward by an epoch or a step."""
+        start = next((event for event in self.events if event["key"] == "run_start"), {})
+        steps = (self.run_end.get("steps_done") or 0) - (start.get("start_step") or 0)
+        return steps > 0 or self.epochs_done > (start.get("start_epoch") or 0)
+
+    @property
     def run_end(self) -> dict[str, Any]:
         """The event with which the trainer took its leave, empty without one."""
         return next((event for event in reversed(self.events) if event["key"] == "run_end"), {})
@@ -64,6 +71,8 @@ def judge(console: Console, exit_code: int, ended: Ended | None = None, memory_k
         return "timeout", f"stopped after {ended.wall_s:.0f} s (timeout_s)"
     if ended and ended.stopped == "stop":
         return "cancelled", "stopped on request"
+    if end.get("status") in ("preempted", "cancelled"):
+        return end["status"], end.get("reason")
     if exit_code == _KILLED and memory_kills:
         return "oom", "killed by the kernel: the machine ran out of memory"
     what = f"killed by signal {exit_code - 128}" if exit_code > 128 else f"exit code {exit_code}"
