@@ -16,7 +16,8 @@ def test_what_is_collected_is_json_and_names_this_process(monkeypatch: pytest.Mo
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     found = json.loads(json.dumps(collect(), allow_nan=False))
-    assert found["cpu_count"] == len(os.sched_getaffinity(0))
+    assert 1 <= found["cpu_count"] <= len(os.sched_getaffinity(0))
+    assert found["torch"]
     assert found["mem_bytes"] > 2**27
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["slurm_job_id"] == "12_3"

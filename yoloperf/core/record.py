@@ -42,6 +42,10 @@ def show_energy(value: float) -> str:
     return f"{value:.0f} J" if value < 10_000 else f"{value / 1000:.0f} kJ"
 
 
+def show_rate(value: float) -> str:
+    return f"{show_bytes(value)}/s"
+
+
 def _column(title: str, source: str, doc: str, unit: str = "", show: Callable[[Any], str] = str) -> Any:
     return field(default=None, metadata={"title": title, "source": source, "doc": doc, "unit": unit, "show": show})
 
@@ -79,6 +83,7 @@ class RunRecord:
     precision_mode: str | None = _column("arithmetic", "events, console", "Arithmetic of the convolutions: fp32, tf32, bf16, fp16, amp.")
     workers: int | None = _column("workers", "events, console", "Loader threads or processes.")
     threads: int | None = _column("threads", "events", "CPU threads of the trainer.")
+    processes: int | None = _column("processes", "events", "Processes of the trainer, one a device; images_per_s is that of all.")
     weights: str | None = _column("weights", "events, console", "Initial weights.")
     status: str | None = _column("status", "run.json, log ending", f"One of {', '.join(STATUSES)}.")
     reason: str | None = _column("reason", "run.json, log ending", "Why the status is not ok, in a line.")
@@ -165,8 +170,25 @@ class RunRecord:
     cpu_name: str | None = _column("CPU model", "run.json", "Processor.")
     cpu_count: int | None = _column("cores", "run.json", "Logical cores that the run may use.")
     mem_bytes: int | None = _column("memory", "run.json", "Memory of the machine.", "B", show_bytes)
+    mem_limit_bytes: int | None = _column(
+        "memory limit",
+        "run.json",
+        "Memory that the control group of the run allows; empty where the machine's is the limit.",
+        "B",
+        show_bytes,
+    )
+    container: str | None = _column("container", "run.json", "What the run was wrapped in: docker, podman, apptainer, kubernetes.")
+    data_filesystem: str | None = _column("file system", "run.json", "Type of the file system that holds the data set.")
+    data_read_bytes_per_s: float | None = _column(
+        "data read rate",
+        "run.json",
+        "Bytes per second at which some of the data set's files could be read before the run, the page cache as it was.",
+        "B/s",
+        show_rate,
+    )
     driver: str | None = _column("driver", "run.json", "GPU driver version.")
     cuda: str | None = _column("CUDA", "events, console", "CUDA version that the trainer was built with.")
+    cudnn: str | None = _column("cuDNN", "events, run.json", "cuDNN version: the trainer's word, else that of the installed package.")
     torch: str | None = _column("torch", "events, console", "PyTorch version.")
     python: str | None = _column("Python", "events, console", "Python version.")
     git_commit: str | None = _column("commit", "run.json", "Commit of the trainer's working tree; + when it had local changes.")

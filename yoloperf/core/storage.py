@@ -18,14 +18,15 @@ def storage(folder: Path) -> dict[str, Any]:
     """File system below a data set's folder, and the rate at which its first files could be read.
 
     data_read_bytes_per_s is what a loader would get now: files that were read lately come from the page cache, at the speed of
-    memory, and data_read_note says so. Both figures are None where there is nothing to read.
+    memory, and data_read_note says so. The rate is None where there is nothing to read.
     """
     read, seconds = _read_some(folder)
+    note = f"{read / 2**20:.1f} MiB in {seconds:.3f} s, the page cache not emptied before" if read else "no file could be read"
     return {
         "data_folder": str(folder),
         "data_filesystem": filesystem(folder),
         "data_read_bytes_per_s": round(read / seconds) if read and seconds else None,
-        "data_read_note": f"{read / 2**20:.1f} MiB in {seconds:.3f} s, the page cache not emptied before" if read else "no file could be read",
+        "data_read_note": note,
     }
 
 

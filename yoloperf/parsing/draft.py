@@ -1,10 +1,11 @@
 """A run while its log is read: what each format found, and how it all becomes one record."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from yoloperf.core.platforms import card_for
 from yoloperf.core.record import SCHEMA_VERSION, STATUSES, EpochRecord, KernelRecord, RunRecord
 from yoloperf.parsing.verdict import Cause, End, verdict
 
@@ -116,6 +117,7 @@ class Draft(End):
         values |= {name: value for name, value in self.facts.items() if name not in values or name in own}
         values |= self._from_epochs()
         values |= self._biggest_kernel()
+        values |= _utilisation(values)
         values = {name: value for name, value in values.items() if not isinstance(value, float) or math.isfinite(value)}
         status, reason = verdict(self)
         values.setdefault("status", status)
@@ -193,6 +195,16 @@ class Draft(End):
                 found |= {"biggest_kernel_avg_s": average, "biggest_kernel_share": share}
                 return {key: value for key, value in found.items() if value is not None}
         return {"profiler": self.kernels[0][0]} if self.kernels else {}
+
+
+def _utilisation(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Model FLOPs utilisation (Chowdhery et al., PaLM, 2022) against the card of the device; nothing where a figure is unknown."""
+    work, rate = values.get("flops_per_image"), values.get("images_per_s")
+    if not work or not rate:
+        return {}
+    card = card_for(values.get("gpu_name"), values.get("cpu_name"))
+    peak = card.peak(values.get("precision_mode")) if card else None
+    return {"mfu": work * rate / (peak * (values.get("processes") or 1))} if peak else {}
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

@@ -1,7 +1,6 @@
 """Write what logs hold into runs.csv, epochs.csv and kernels.csv, without ever holding it all: a log may be larger than memory."""
 
 import csv
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from yoloperf.core.limits import available_cores
 from yoloperf.core.record import EpochRecord, KernelRecord, RunRecord, columns
 from yoloperf.core.rundir import RunDir, atomic_stream
 from yoloperf.parsing.draft import Rejected, Run
@@ -95,7 +95,7 @@ def write_records(paths: Iterable[Path], out: Path, jobs: int | None = None, ker
 def _parts(sources: list[Source], folder: Path, jobs: int | None, kernel: str | None, unknown: bool) -> Iterator[tuple[Totals, list[Path]]]:
     """Totals and table files of groups of sources, in their order."""
     sizes = [_size(source) for source in sources]
-    workers = min(jobs or len(os.sched_getaffinity(0)), len(sources))
+    workers = min(jobs or available_cores(), len(sources))
     if workers < 2 or sum(sizes) < PARALLEL_BYTES:
         yield _write_part(sources, folder, kernel, unknown)
         return

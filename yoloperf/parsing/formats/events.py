@@ -43,6 +43,9 @@ class Events(LineFormat):
         spec = event.get("spec")
         self._take(spec if isinstance(spec, dict) else {}, _RUN, skip={"precision", "data", "cfg", "device", *_OWN})
         self._take(event, _RUN, skip=_OWN)
+        if event.get("device") == "cpu":  # the machine's GPU, which run.json names, was not used
+            for name in ("gpu_name", "gpu_mem_bytes"):
+                self.run.replace(name, None)
 
     def _first_step(self, event: Mapping[str, Any]) -> None:
         self._take(event, _RUN, skip=_OWN)
