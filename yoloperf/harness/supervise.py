@@ -4,7 +4,7 @@ import itertools
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from yoloperf.core.environment import SOURCE_ROOT, collect
 from yoloperf.core.rundir import SUPERSEDED, RunDir
 from yoloperf.harness import lock
 from yoloperf.harness.launch import local
-from yoloperf.harness.outcome import judge, memory_kills, read_console
+from yoloperf.harness.outcome import Console, judge, memory_kills, read_console
 from yoloperf.harness.profilers import Profiler, gnu_time
 from yoloperf.harness.state import RESUMED, finished, state_of
 from yoloperf.harness.sweepfile import Cell
@@ -41,7 +41,7 @@ def default_trainer() -> list[str]:
 def command(cell: Cell, run: RunDir, context: Context, resume: bool) -> list[str]:
     """The whole command line of a run, its wrappers included."""
     argv = [*context.trainer, *cell.spec.argv(), "--save-dir", str(run.path), *context.profiler.train_flags()]
-    return gnu_time.wrap(context.profiler.wrap(argv + ["--resume"] * resume, run))
+    return context.profiler.wrap(argv + ["--resume"] * resume, run)
 
 
 def run_cell(
@@ -50,8 +50,11 @@ def run_cell(
     context: Context,
     stop: Callable[[], int] = lambda: 0,
     tick: Callable[[], None] = lambda: None,
+    stopped_as: Callable[[Console], tuple[str, str | None]] = lambda console: ("cancelled", "stopped on request"),
 ) -> dict[str, Any]:
     """Run a cell that is not done, or go on with it, and return what run.json says then. `stop` and `tick`: see local.run.
+
+    stopped_as: status and reason of an attempt that `stop` brought to an end.
 
     Raises Busy when another process runs the cell.
     """
@@ -68,11 +71,19 @@ def run_cell(
         offset = run.console.stat().st_size if run.console.exists() else 0
         content = _begun(cell, run, context, resume, offset)
         run.write(content)
+        for path in run.path.glob("profile.*"):  # of an earlier attempt: the two would be read as one
+            path.unlink()
+        context.profiler.prepare(run)
         kills = memory_kills()
         ended = local.run(content["argv"], run.console, descriptor, context.timeout_s, stop, tick)
         console = read_console(run.console, offset)
+        if console.exit_code is not None:  # the trainer's own: a profiler around it may end otherwise
+            ended = replace(ended, exit_code=console.exit_code)
         status, reason = judge(console, ended.exit_code, ended, memory_kills() - kills)
-        content = finished(content, {"status": status, "reason": reason, **_accounts(ended, console.exit_code is not None)})
+        if ended.stopped == "stop" and status == "cancelled":
+            status, reason = stopped_as(console)
+        end = {"status": status, "reason": reason, "gained": console.gained}
+        content = finished(content, {**end, **_accounts(ended, console.exit_code is not None)})
         content["profile_reason"] = context.profiler.collect(run)
         run.write(content)
         return content
@@ -124,7 +135,7 @@ def _begun(cell: Cell, run: RunDir, context: Context, resume: bool, offset: int)
         "profiler": context.profiler.name,
         "profile_reason": None,
         "version": __version__,
-        "environment": collect(),
+        "environment": collect(cell.spec.data),
         "attempts": [*attempts, {"started_at": now, "resumed": resume, "console_offset": offset}],
     }
 

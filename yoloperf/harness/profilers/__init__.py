@@ -3,14 +3,18 @@
 A profiler's output stays as it is in the run folder (`profile.*`); reading it is the parser's job.
 """
 
+import socket
 from typing import Protocol
 
 from yoloperf.core.errors import UserError, choose
 from yoloperf.core.rundir import RunDir
 from yoloperf.harness.profilers.none import NoProfiler
+from yoloperf.harness.profilers.nsys import NsysProfiler
+from yoloperf.harness.profilers.nvprof import NvprofProfiler
 from yoloperf.harness.profilers.torch import TorchProfiler
 
-NAMES = ("auto", "torch", "none")
+NAMES = ("auto", "nvprof", "nsys", "torch", "none")
+GPU_ONLY = ("nvprof", "nsys")
 
 
 class Profiler(Protocol):
@@ -27,8 +31,14 @@ class Profiler(Protocol):
     def unavailable(self) -> str | None:
         """Why it cannot work here, or None."""
 
+    def prepare(self, run: RunDir) -> None:
+        """Called just before the command starts, for what it needs and what an earlier attempt left."""
+
     def wrap(self, argv: list[str], run: RunDir) -> list[str]:
-        """The command with the profiler around it, its output going into the run folder."""
+        """The command with GNU time and the profiler around it, the output of the latter going into the run folder.
+
+        GNU time counts the processes that its command waits for, so where it stands depends on the profiler.
+        """
 
     def train_flags(self) -> list[str]:
         """Flags that the trainer needs for it."""
@@ -37,22 +47,29 @@ class Profiler(Protocol):
         """Called when the command has ended: bring the output into the form that is parsed. Returns why there is none, or None."""
 
 
-def _profilers(steps: int) -> list[Profiler]:
+def profilers(steps: int) -> list[Profiler]:
     """Every profiler, the one that `auto` prefers first."""
-    return [TorchProfiler(steps), NoProfiler()]
+    return [NvprofProfiler(steps), NsysProfiler(steps), TorchProfiler(steps), NoProfiler()]
 
 
-def make_profiler(name: str, steps: int) -> tuple[Profiler, str]:
-    """The profiler of that name and why it is taken. Raises UserError when it cannot work here."""
+def make_profiler(name: str, steps: int, on_cpu: bool = False) -> tuple[Profiler, str]:
+    """The profiler of that name and why it is taken. Raises UserError when it cannot work on this machine.
+
+    on_cpu: some of the runs are to train on the CPU, where `auto` leaves the profilers of GPUs aside.
+    """
     choose(name, NAMES, "profiler")
     if steps < 1:
         raise UserError(f"--profile-steps must be at least 1, not {steps}; --profiler none switches profiling off")
     refused = ""
-    for profiler in _profilers(steps):
+    for profiler in profilers(steps):
+        if name not in ("auto", profiler.name):
+            continue
         reason = profiler.unavailable()
-        if reason is None and name in ("auto", profiler.name):
+        if reason is None and name == "auto" and on_cpu and profiler.name in GPU_ONLY:
+            reason = "device cpu is asked for"
+        if reason is None:
             return profiler, f"auto: {profiler.why_auto}{refused}" if name == "auto" else "asked for"
         if name == profiler.name:
-            raise UserError(f"profiler {name} cannot work here: {reason}; choose --profiler auto or --profiler none")
+            raise UserError(f"profiler {name} cannot work on {socket.gethostname()}: {reason}; choose --profiler auto or --profiler none")
         refused += f"; not {profiler.name}: {reason}"
     raise AssertionError("the bare command always works")

@@ -1,6 +1,7 @@
 """No profiler: the bare command."""
 
 from yoloperf.core.rundir import RunDir
+from yoloperf.harness.profilers import gnu_time
 
 
 class NoProfiler:
@@ -10,8 +11,11 @@ class NoProfiler:
     def unavailable(self) -> str | None:
         return None
 
+    def prepare(self, run: RunDir) -> None:
+        return None
+
     def wrap(self, argv: list[str], run: RunDir) -> list[str]:
-        return argv
+        return gnu_time.wrap(argv)
 
     def train_flags(self) -> list[str]:
         return []

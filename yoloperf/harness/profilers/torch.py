@@ -4,6 +4,7 @@ import importlib.util
 from dataclasses import dataclass
 
 from yoloperf.core.rundir import RunDir
+from yoloperf.harness.profilers import gnu_time
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,11 @@ class TorchProfiler:
     def unavailable(self) -> str | None:
         return None if importlib.util.find_spec("torch") else "torch is not installed"
 
+    def prepare(self, run: RunDir) -> None:
+        return None
+
     def wrap(self, argv: list[str], run: RunDir) -> list[str]:
-        return argv
+        return gnu_time.wrap(argv)
 
     def train_flags(self) -> list[str]:
         return ["--profile-steps", str(self.steps)]
