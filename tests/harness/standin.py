@@ -1,11 +1,14 @@
-"""A trainer that trains nothing and otherwise behaves like train.py: flags, events, checkpoints, exit codes.
+"""A trainer that trains nothing and otherwise behaves like train.py: flags, events, checkpoints, signals, exit codes.
 
---hyp tells it what to do: ok, slow, oom, fail, crash (in epoch 2, once), silent (no run_end), hang, or stubborn (hangs with
-a child, and neither heeds a signal). Every epoch leaves a line "epoch pid" in work.txt; `exclusive` would show two at once.
+--hyp tells it what to do: ok, slow, long, oom, fail, crash (in epoch 2, once), silent (no run_end), greedy (takes a gigabyte),
+hang, or stubborn (hangs with a child, and neither heeds a signal). Every epoch leaves a line "epoch pid" in work.txt; `exclusive`
+would show two at once. Its weights are a chain of hashes, one a step: those of a resumed run equal those of an uninterrupted one.
 """
 
 import argparse
 import fcntl
+import hashlib
+import json
 import os
 import signal
 import sys
@@ -17,6 +20,8 @@ from yoloperf.core import spec as specs
 from yoloperf.core.events import emit
 from yoloperf.core.process import SUPERVISED, die_with_parent
 from yoloperf.core.rundir import RunDir, write_atomic
+
+STEPS = 5  # an epoch
 
 if os.environ.get(SUPERVISED) == "1":
     die_with_parent()
@@ -34,15 +39,22 @@ work = run.path / "work.txt"
 exclusive = (run.path / "exclusive").open("w")
 fcntl.flock(exclusive, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-done = int(run.last_weights.read_text()) if args.resume and run.last_weights.exists() else 0
-emit("run_start", spec=asdict(spec), engine="standin", start_epoch=done)
+asked: list[int] = []
+if spec.hyp not in ("hang", "stubborn"):
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(each, lambda number, frame: asked.append(number))
+
+step, weights = 0, spec.hash
+if args.resume and run.last_weights.exists():
+    step, weights = json.loads(run.last_weights.read_text())
+emit("run_start", spec=asdict(spec), engine="standin", start_epoch=step // STEPS, start_step=step)
 print(f"training {spec.model}", file=sys.stderr)
 if spec.hyp == "fail":
     print("standin: no such data set", file=sys.stderr)
     raise SystemExit(2)
 if spec.hyp == "silent":
     raise SystemExit(0)
-for epoch in range(done + 1, spec.epochs + 1):
+for epoch in range(step // STEPS + 1, spec.epochs + 1):
     with work.open("a") as stream:
         stream.write(f"{epoch} {os.getpid()}\n")
     if spec.hyp == "stubborn":
@@ -53,13 +65,24 @@ for epoch in range(done + 1, spec.epochs + 1):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if spec.hyp in ("hang", "stubborn"):
         time.sleep(600)
+    if spec.hyp == "greedy":
+        taken = bytearray(os.urandom(2**20) * 1024)
+        time.sleep(600)
     if spec.hyp == "crash" and epoch == 2 and not (run.path.parent / "superseded").exists():
         raise RuntimeError("the device fell off the bus")
     if spec.hyp == "oom":
         emit("run_end", status="oom", reason=f"batch size {spec.batch_size} does not fit", epochs_done=epoch - 1)
         raise SystemExit(1)
-    time.sleep(0.2 if spec.hyp == "slow" else 0.03)
-    write_atomic(run.last_weights, str(epoch))
+    while step < epoch * STEPS:
+        time.sleep({"slow": 0.04, "long": 0.4}.get(spec.hyp, 0.006))
+        step += 1
+        weights = hashlib.sha256(f"{weights} {step}".encode()).hexdigest()
+        if asked:
+            write_atomic(run.last_weights, json.dumps([step, weights]))
+            reason = f"stopped by {signal.Signals(asked[0]).name} in epoch {epoch}"
+            emit("run_end", status="preempted", reason=reason, epochs_done=epoch - 1, steps_done=step)
+            raise SystemExit(128 + asked[0])
+    write_atomic(run.last_weights, json.dumps([step, weights]))
     emit("epoch", epoch=epoch, map50=0.5)
 emit("run_end", status="ok", reason=None, epochs_done=spec.epochs)
 if args.profile_steps:
