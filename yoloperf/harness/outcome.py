@@ -33,9 +33,18 @@ class Console:
     @property
     def gained(self) -> bool:
         """Whether the attempt brought the training forward by an epoch or a step."""
-        start = next((event for event in self.events if event["key"] == "run_start"), {})
-        steps = (self.run_end.get("steps_done") or 0) - (start.get("start_step") or 0)
-        return steps > 0 or self.epochs_done > (start.get("start_epoch") or 0)
+        steps = (self.run_end.get("steps_done") or 0) - (self._run_start.get("start_step") or 0)
+        return steps > 0 or self.epochs_done > (self._run_start.get("start_epoch") or 0)
+
+    @property
+    def device(self) -> str | None:
+        """Where the trainer says that it runs, such as cpu or cuda:0."""
+        device = self._run_start.get("device")
+        return device if isinstance(device, str) else None
+
+    @property
+    def _run_start(self) -> dict[str, Any]:
+        return next((event for event in self.events if event["key"] == "run_start"), {})
 
     @property
     def run_end(self) -> dict[str, Any]:
