@@ -15,6 +15,7 @@ from yoloperf.harness import lock
 from yoloperf.harness.launch import local
 from yoloperf.harness.outcome import Console, judge, memory_kills, read_console
 from yoloperf.harness.profilers import Profiler, gnu_time
+from yoloperf.harness.sampling.sampler import Sampler
 from yoloperf.harness.state import RESUMED, finished, state_of
 from yoloperf.harness.sweepfile import Cell
 
@@ -75,14 +76,21 @@ def run_cell(
             path.unlink()
         context.profiler.prepare(run)
         kills = memory_kills()
-        ended = local.run(content["argv"], run.console, descriptor, context.timeout_s, stop, tick)
-        console = read_console(run.console, offset)
+        with Sampler(run.device_csv, len(content["attempts"]), cell.spec.device) as sampler:
+
+            def watch(leader: int) -> None:
+                sampler.tick(leader)
+                tick()
+
+            ended = local.run(content["argv"], run.console, descriptor, context.timeout_s, stop, watch)
+            console = read_console(run.console, offset)
+            resources = sampler.finish(_cpu_s(ended), console.device)
         if console.exit_code is not None:  # the trainer's own: a profiler around it may end otherwise
             ended = replace(ended, exit_code=console.exit_code)
         status, reason = judge(console, ended.exit_code, ended, memory_kills() - kills)
         if ended.stopped == "stop" and status == "cancelled":
             status, reason = stopped_as(console)
-        end = {"status": status, "reason": reason, "gained": console.gained}
+        end = {"status": status, "reason": reason, "gained": console.gained, "resources": resources}
         content = finished(content, {**end, **_accounts(ended, console.exit_code is not None)})
         content["profile_reason"] = context.profiler.collect(run)
         run.write(content)
@@ -140,12 +148,17 @@ def _begun(cell: Cell, run: RunDir, context: Context, resume: bool, offset: int)
     }
 
 
+def _cpu_s(ended: local.Ended) -> float | None:
+    """CPU time that the kernel accounts to the command; a killed GNU time had not waited for it: None."""
+    return None if ended.killed and gnu_time.find() else ended.user_s + ended.system_s
+
+
 def _accounts(ended: local.Ended, has_block: bool) -> dict[str, Any]:
     """How the attempt ended and what it used. `accounting` says where the CPU times and the memory are to be read.
 
     A killed GNU time had not waited for the command, so the kernel's figures leave that out: None.
     """
-    seen = not (ended.killed and gnu_time.find())
+    seen = _cpu_s(ended) is not None
     return {
         "exit_code": ended.exit_code,
         "wall_s": ended.wall_s,

@@ -36,13 +36,13 @@ def run(
     lock: int,
     timeout_s: float | None,
     stop: Callable[[], int],
-    tick: Callable[[], None],
+    tick: Callable[[int], None],
 ) -> Ended:
     """Run a command to its end, its output appended to `console`, and leave nothing of its process group alive.
 
     lock: descriptor that the command inherits, so that an orphan keeps the run locked.
     stop: how many times a person or a scheduler has asked to stop; asking again hurries the ladder of signals.
-    tick: called about twenty times a second.
+    tick: called about twenty times a second, with the number of the command's first process, which leads a session of its own.
 
     Call it from a thread that lives as long as the command: its end is the command's end, too.
     """
@@ -77,7 +77,7 @@ def run(
             if stopped:
                 _descend(process.pid, stop)
                 break
-            tick()
+            tick(process.pid)
             time.sleep(POLL_S)
     finally:
         # the leader is not reaped yet, so its number cannot have passed to another group
