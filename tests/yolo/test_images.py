@@ -1,9 +1,15 @@
+import os
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yoloperf.yolo.images import PAD, letterbox
+from yoloperf.core.errors import UserError
+from yoloperf.datasets.labels import Split
+from yoloperf.yolo.images import PAD, DecodedEachTime, letterbox, open_images
 
 sides = st.integers(20, 300)
 
@@ -21,3 +27,33 @@ def test_undone_letterbox_gives_the_image_back(width: int, height: int, size: in
 def test_undone_boxes_are_clipped_to_the_image() -> None:
     _, placed = letterbox(np.zeros((50, 100, 3), np.uint8), 64)
     assert placed.undo(np.array([[-8, 0, 72, 32]], np.float32), 100, 50).tolist() == [[0, 0, 100, 25]]
+
+
+def _split(folder: Path) -> Split:
+    paths = [folder / f"{number}.png" for number in range(3)]
+    for number, path in enumerate(paths):
+        cv2.imwrite(str(path), np.full((30, 40 + number, 3), 10 * number, np.uint8))
+    sizes = np.array([[40 + number, 30] for number in range(3)], np.int32)
+    return Split(paths, sizes, [np.zeros((0, 5), np.float32)] * 3, [], "")
+
+
+def test_images_are_decoded_once_and_anew_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split, decoded = _split(tmp_path), []
+    decode = DecodedEachTime.__getitem__
+    monkeypatch.setattr(DecodedEachTime, "__getitem__", lambda images, index: decoded.append(index) or decode(images, index))
+    cache = tmp_path / "cache"
+    for _ in range(2):
+        assert [int(image.max()) for image in open_images(split, 64, "disk", cache, 1)] == [0, 10, 20]
+    assert decoded == [0, 1, 2]
+    cv2.imwrite(str(split.images[1]), np.full((30, 41, 3), 99, np.uint8))
+    os.utime(split.images[1], ns=(1, 1))
+    assert open_images(split, 64, "disk", cache, 1)[1].max() == 99
+    assert len(decoded) == 6
+
+
+def test_a_broken_image_leaves_no_cache(tmp_path: Path) -> None:
+    split = _split(tmp_path)
+    split.images[2].write_bytes(b"\x89PNG no picture")
+    with pytest.raises(UserError, match=r"2\.png is no readable image"):
+        open_images(split, 64, "disk", tmp_path / "cache", 1)
+    assert not list((tmp_path / "cache").iterdir())

@@ -1,4 +1,4 @@
-"""Where derived files of a data set are kept, and the cache of what was read from its labels."""
+"""Where derived files of a data set are kept, how a change of its files is noticed, and the cache of its labels."""
 
 import hashlib
 import io
@@ -15,7 +15,7 @@ from yoloperf.core.rundir import write_atomic
 from yoloperf.datasets.config import DataConfig
 from yoloperf.datasets.folders import writable
 
-# 1: first version. Raise it when the same files give other boxes.
+# 1: first version. Raise it when the same files give other boxes or pixels.
 VERSION = 1
 
 
@@ -35,9 +35,9 @@ def cache_folder(config: DataConfig) -> Path:
     return folder
 
 
-def fingerprint(config: DataConfig, split: str, files: list[Path]) -> str:
-    """Changes when a file, the list of files or the configuration does. A file that is not there counts as such."""
-    digest = hashlib.sha256(repr((VERSION, config, split)).encode())
+def fingerprint(subject: object, files: list[Path]) -> str:
+    """Changes when a file, the list of files or the repr of `subject` does. A file that is not there counts as such."""
+    digest = hashlib.sha256(repr((VERSION, subject)).encode())
     for file in files:
         try:
             status = file.stat()

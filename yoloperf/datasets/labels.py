@@ -50,7 +50,7 @@ def load_split(config: DataConfig, split: str) -> Split:
     pairs = find_files(config, split)
     images = [image for image, _ in pairs]
     store = cache_folder(config) / f"labels-{config.name}-{split}.npz"
-    key = cache.fingerprint(config, split, [*images, *dict.fromkeys(label for _, label in pairs)])
+    key = cache.fingerprint((config, split), [*images, *dict.fromkeys(label for _, label in pairs)])
     arrays = cache.read_arrays(store, key)
     if arrays is not None:
         boxes = np.split(arrays["boxes"], np.cumsum(arrays["counts"])[:-1])

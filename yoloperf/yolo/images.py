@@ -1,9 +1,6 @@
 """Pixels: decoding, scaling to the network's size, and a cache of decoded images that every run of a sweep shares."""
 
-import hashlib
-import os
 import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +12,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from yoloperf.core.errors import UserError
+from yoloperf.core.rundir import atomic_stream
+from yoloperf.datasets.cache import fingerprint
 from yoloperf.datasets.labels import Split
 
 PAD = 114  # grey of the border, the field's habit since the 2018 PyTorch ports
@@ -111,7 +110,7 @@ def open_images(split: Split, size: int, cache: str, folder: Path, threads: int)
     total = sum(3 * wide * high for wide, high in (scaled_size(int(w), int(h), size) for w, h in split.sizes))
     if cache == "none":
         return images
-    file = folder / f"pixels-{size}-{_fingerprint(split)}.u8"
+    file = folder / f"pixels-{size}-{fingerprint(size, split.images)[:12]}.u8"
     if not file.is_file() or file.stat().st_size != total:
         folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder).free < 1.1 * total:
@@ -122,24 +121,7 @@ def open_images(split: Split, size: int, cache: str, folder: Path, threads: int)
 
 
 def _decode_to(file: Path, images: DecodedEachTime, total: int, threads: int) -> None:
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as stream:
-        temporary = Path(stream.name)
-        try:
-            with ThreadPoolExecutor(threads) as pool:
-                for pixels in tqdm(pool.map(images.__getitem__, range(len(images))), "decoding", len(images), unit="image", disable=None):
-                    stream.write(pixels.data)
-        except BaseException:
-            temporary.unlink()
-            raise
-    assert temporary.stat().st_size == total, "image headers and decoded sizes disagree"
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, file)
-
-
-def _fingerprint(split: Split) -> str:
-    """Changes when a file of the split does: names, sizes and times of all files."""
-    digest: Any = hashlib.sha256()
-    for path in split.images:
-        stat = path.stat()
-        digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return str(digest.hexdigest()[:12])
+    with atomic_stream(file) as stream, ThreadPoolExecutor(threads) as pool:
+        for pixels in tqdm(pool.map(images.__getitem__, range(len(images))), "decoding", len(images), unit="image", disable=None):
+            stream.write(pixels.data)
+        assert stream.tell() == total, "image headers and decoded sizes disagree"
