@@ -49,7 +49,7 @@ class Tree:
         return frozenset(self._members)
 
     def sample(self) -> dict[str, Any]:
-        """Columns of device.csv. tree_source: pss, each process with its part of what it shares, or rss, which counts shared memory again."""
+        """Columns of device.csv. tree_source: pss, each process with its part of what it shares, or rss, all of it."""
         members = self._look()
         waited = sum(max(members[pid].waited_ticks - old.waited_ticks, 0) for pid, old in self._members.items() if _same(members, pid, old))
         ended = sum(old.ticks for pid, old in self._members.items() if not _same(members, pid, old))
