@@ -141,7 +141,6 @@ class Totals:
         self._last: dict[str, Any] = {}
         self._first_s: float | None = None
         self._last_s = 0.0
-        self.samples = 0
 
     def add(self, sample: Sample) -> None:
         """sample: a row of device.csv as numbers and text; what is unknown is None or missing."""
@@ -150,7 +149,6 @@ class Totals:
         if sample.get("gpu") is not None:
             self._gpus.setdefault(sample["gpu"], _Gpu()).add(sample)
             return
-        self.samples += 1
         _raise(self._peaks, "tree_peak_bytes", sample.get("tree_bytes"))
         for name in ("tree_cpu_s", "cpu_energy_j"):
             if sample.get(name) is not None:
@@ -169,7 +167,7 @@ class Totals:
         elif "cpu_energy_j" in found:
             found |= {"energy_j": found["cpu_energy_j"], "energy_source": "rapl"}
         if self._first_s is not None:
-            found |= {"sampled_s": self._last_s - self._first_s, "samples": self.samples}
+            found["sampled_s"] = self._last_s - self._first_s
         return {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items() if value is not None}
 
     def _of_gpus(self, gpus: Sequence[_Gpu]) -> dict[str, Any]:

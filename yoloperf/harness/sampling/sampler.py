@@ -21,7 +21,7 @@ _FIGURE = {
     "clock_reasons": "throttled_share",
 }
 _HAS_PROC = Path("/proc/self/stat").exists()
-_SHARE = 0.003  # of a core that the GPUs and the host may each cost
+_SHARE = 0.003  # of a core that GPUs, host and memory may each cost
 
 
 class _Turn:
@@ -56,7 +56,7 @@ class Sampler:
         self._gpus = Gpus(device, os.environ)
         self._rapl = Rapl()
         self._tree: Tree | None = None
-        self._turns = {self._sample_gpus: _Turn(), self._sample_host: _Turn()}
+        self._turns = {self._sample_gpus: _Turn(), self._sample_host: _Turn(), self._sample_memory: _Turn()}
 
     def __enter__(self) -> Self:
         self.tick(None)
@@ -110,9 +110,13 @@ class Sampler:
         tree = self._tree.sample() if self._tree else {}
         self._take([{**tree, "cpu_energy_j": self._rapl.read_j()}])
 
+    def _sample_memory(self) -> None:
+        if self._tree:
+            self._take([self._tree.memory()])
+
     def _take(self, found: Iterable[dict[str, Any]]) -> None:
         stamp = {"time_s": round(self._clock_s + time.monotonic() - self._began, 3), "attempt": self._attempt}
-        rows = [{**stamp, **sample} for sample in found]
+        rows = [{**stamp, **sample} for sample in found if sample]
         for row in rows:
             self._totals.add(row)
         if rows:
