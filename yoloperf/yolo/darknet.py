@@ -240,21 +240,18 @@ class Darknet(nn.Module):
         return 3 * sum(by_layer) - by_layer[0]
 
     def _flops_by_layer(self, img_size: int) -> list[float]:
+        """In the order of the cfg, from the shapes of a twin that computes nothing."""
         by_layer: list[float] = []
 
         def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             assert isinstance(module, nn.Conv2d)
             by_layer.append(2.0 * module.weight[0].numel() * output.numel())
 
-        handles = [layer.conv.register_forward_hook(count) for layer in self.convolutions()]
-        device = self.convolutions()[0].conv.weight.device
-        training = self.training
-        self.eval()
-        with torch.no_grad():
-            self(torch.zeros(1, self.convolutions()[0].conv.in_channels, img_size, img_size, device=device))
-        self.train(training)
-        for handle in handles:
-            handle.remove()
+        with torch.device("meta"), torch.no_grad():
+            twin = Darknet(self.cfg).eval()
+            for layer in twin.convolutions():
+                layer.conv.register_forward_hook(count)
+            twin(torch.zeros(1, twin.convolutions()[0].conv.in_channels, img_size, img_size))
         return by_layer
 
 
