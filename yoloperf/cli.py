@@ -18,6 +18,7 @@ VERBS = {
     "explain": "yoloperf.harness.verbs",
     "parse": "yoloperf.parsing.verbs",
     "check-table": "yoloperf.parsing.verbs",
+    "merge": "yoloperf.report.merge",
     "table": "yoloperf.report.verbs",
     "plot": "yoloperf.report.verbs",
     "compare": "yoloperf.report.compare_verb",

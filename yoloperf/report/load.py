@@ -12,43 +12,59 @@ from yoloperf.core.record import SCHEMA_VERSION, EpochRecord, KernelRecord, Reco
 from yoloperf.parsing.parse import parse_paths
 
 RUNS, EPOCHS, KERNELS = "runs.csv", "epochs.csv", "kernels.csv"
+_READING = {"source", "format", "schema_version", "rejected_lines", "unknown_lines", "notes"}
 
 
 @dataclass(frozen=True)
 class Records:
-    """Runs with the epochs and kernels that belong to them (joined by run_id). `unread` counts what the parser rejected."""
+    """Runs with the epochs and kernels that belong to them (joined by run_id).
+
+    `unread` counts what the parser rejected, `twice` the rows of runs that another path had given already.
+    """
 
     runs: list[RunRecord]
     epochs: list[EpochRecord]
     kernels: list[KernelRecord]
     unread: int = 0
+    twice: int = 0
 
 
 def load(paths: Sequence[Path]) -> Records:
     """Read runs.csv files (epochs.csv and kernels.csv beside them come along), run folders, single logs, and folders of all these.
 
     In a folder the raw logs count: a runs.csv there is read only where no log lies at or below its own folder. A run that
-    two paths give alike counts once. Raises UserError where a path is missing, cannot be read or holds no run, or where
-    one identity stands for two different runs.
+    two paths give counts once, with what either knows of it. Raises UserError where a path is missing, cannot be read or
+    holds no run, or where one identity stands for two runs that contradict each other.
     """
     runs: dict[str, RunRecord] = {}
     epochs: list[EpochRecord] = []
     kernels: list[KernelRecord] = []
-    unread = 0
+    unread = twice = 0
     for path in paths:
         for part in _load_one(path):
-            known = set(runs)
+            with_epochs, with_kernels = {record.run_id for record in epochs}, {record.run_id for record in kernels}
             for number, run in enumerate(part.runs, 1):
                 name = run.run_id or f"{path} row {number}"
-                same = runs.setdefault(name, run)
-                if same is not run and replace(same, source=None) != replace(run, source=None):
-                    raise UserError(f"{path}: the run {name!r} is there twice with different facts: give each run its own run_id")
-            epochs += [record for record in part.epochs if record.run_id not in known]
-            kernels += [record for record in part.kernels if record.run_id not in known]
+                twice += name in runs
+                runs[name] = _united(runs[name], run, path) if name in runs else run
+            epochs += [record for record in part.epochs if record.run_id not in with_epochs]
+            kernels += [record for record in part.kernels if record.run_id not in with_kernels]
             unread += part.unread
     if not runs:
         raise UserError(f"no run in {', '.join(map(str, paths))}: give a {RUNS}, a run folder or a log; `yoloperf sweep` makes runs")
-    return Records(list(runs.values()), epochs, kernels, unread)
+    return Records(list(runs.values()), epochs, kernels, unread, twice)
+
+
+def _united(first: RunRecord, second: RunRecord, path: Path) -> RunRecord:
+    """What two rows of one run know together. What the reader says about its own reading may differ."""
+    values = {}
+    for name in columns(RunRecord):
+        one, other = getattr(first, name), getattr(second, name)
+        if None not in (one, other) and one != other and name not in _READING:
+            what = f"{name} {one} and {other}"
+            raise UserError(f"{path}: the run {first.run_id!r} is there twice with different facts ({what}): give each run its own run_id")
+        values[name] = other if one is None else one
+    return RunRecord(**values)
 
 
 def _load_one(path: Path) -> Iterator[Records]:
