@@ -98,7 +98,21 @@ class RunRecord:
     system_s: float | None = _column("system time", "GNU time", "CPU time in the kernel.", "s", show_seconds)
     cpu_percent: float | None = _column("CPU", "GNU time", "(user + system) / wall; above 100 with several threads.", "%", show_percent)
     max_rss_bytes: int | None = _column("max RSS", "GNU time", "Peak resident memory of the largest single process.", "B", show_bytes)
-    tree_peak_bytes: int | None = _column("tree peak", "harness sampling", "Peak of the memory of the whole process tree.", "B", show_bytes)
+    tree_cpu_s: float | None = _column(
+        "tree CPU time",
+        "harness sampling",
+        "CPU time of the whole process tree; what it has beyond user_s + system_s was spent by processes that were not waited for.",
+        "s",
+        show_seconds,
+    )
+    tree_peak_bytes: int | None = _column(
+        "tree peak", "harness sampling", "Peak of the memory of the whole process tree, at least max_rss_bytes.", "B", show_bytes
+    )
+    tree_source: str | None = _column(
+        "tree source",
+        "harness sampling",
+        "What tree_peak_bytes sums: pss (proportional set size, shared memory counts once) or rss (it counts in every process).",
+    )
     startup_s: float | None = _column("start-up", "events", "Process start to the first training step.", "s", show_seconds)
     train_images: int | None = _column("train images", "events, console", "Images in the training split.")
     val_images: int | None = _column("val images", "events, console", "Images in the validation split.")
@@ -129,9 +143,32 @@ class RunRecord:
         "GPU peak", "events, console, NVML", "Peak of the device memory in use by the run.", "B", show_bytes
     )
     gpu_util_pct: float | None = _column("GPU util", "NVML", "Mean utilisation.", "%", show_percent)
+    gpu_clock_mhz: float | None = _column("GPU clock", "NVML", "Mean clock of the multiprocessors.", "MHz", show_number)
+    throttled_share: float | None = _column(
+        "throttled", "NVML", "Share of the time in which power, heat or the hardware held the clock back.", "", show_share
+    )
+    throttle_reasons: str | None = _column("throttled by", "NVML", "What held it back, the longest first.")
+    gpu_other_processes: int | None = _column("others on GPU", "NVML", "Most processes of others on the device at a time.")
     gpu_power_w: float | None = _column("GPU power", "NVML", "Mean power draw.", "W", show_power)
-    energy_j: float | None = _column("energy", "NVML, RAPL", "Energy of the run.", "J", show_energy)
-    energy_source: str | None = _column("energy source", "NVML, RAPL", "Where energy_j comes from: counter, polled, rapl.")
+    energy_j: float | None = _column(
+        "energy",
+        "NVML, RAPL",
+        "Energy of the GPUs during the run; of a run on the CPU, that of the processors.",
+        "J",
+        show_energy,
+    )
+    energy_source: str | None = _column(
+        "energy source",
+        "NVML, RAPL",
+        "Where energy_j comes from: counter of the GPU, polled power, rapl. Never a guess from a rated power.",
+    )
+    cpu_energy_j: float | None = _column(
+        "CPU energy",
+        "RAPL",
+        "Energy of all processor packages (and memory) of the machine during the run, others' work included.",
+        "J",
+        show_energy,
+    )
     profiler: str | None = _column("profiler", "run.json, log", "Profiler that produced the kernel summary.")
     profile_reason: str | None = _column("profile note", "profiler", "Why there is no kernel summary.")
     profile_s: float | None = _column(
