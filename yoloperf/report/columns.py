@@ -39,7 +39,10 @@ STUDY = (
 )
 
 # facts about the set-up that stand among the measured columns of the registry
-_SET_UP = {"train_images", "val_images", "flops_per_image", "gpu_name", "gpu_mem_bytes", "energy_source", "profiler", "profile_reason"}
+_SET_UP = {
+    *("train_images", "val_images", "flops_per_image", "gpu_name", "gpu_mem_bytes", "profiler", "profile_reason"),
+    *("tree_source", "throttle_reasons", "gpu_other_processes", "energy_source"),
+}
 
 
 def _between(first: str, end: str) -> list[str]:
@@ -52,8 +55,8 @@ FIGURES = frozenset(_between(SECTIONS["Time and memory of the process"], SECTION
 
 # which side of a figure is the good one; a column that is not here has none
 _LOWER = (
-    *("wall_s", "user_s", "system_s", "startup_s", "step_time_s", "data_time_s"),
-    *("max_rss_bytes", "tree_peak_bytes", "gpu_mem_peak_bytes", "energy_j", "biggest_kernel_avg_s"),
+    *("wall_s", "user_s", "system_s", "tree_cpu_s", "startup_s", "step_time_s", "data_time_s"),
+    *("max_rss_bytes", "tree_peak_bytes", "gpu_mem_peak_bytes", "throttled_share", "energy_j", "cpu_energy_j", "biggest_kernel_avg_s"),
     *("box_loss", "obj_loss", "cls_loss"),
 )
 _HIGHER = ("images_per_s", "mfu", "precision", "recall", "map50", "map50_95")
