@@ -1,5 +1,7 @@
+import dataclasses
 import itertools
 
+import pytest
 import torch
 
 from yoloperf.yolo.darknet import Darknet, Head, load_cfg, with_classes
@@ -68,16 +70,20 @@ def test_padding_rows_change_nothing() -> None:
     torch.testing.assert_close(few.parts, many.parts)
 
 
-def test_perfect_boxes_have_no_box_loss() -> None:
-    """Raw values solved for a box at a cell's centre with the anchor's size decode to it exactly."""
-    network = Darknet(with_classes(load_cfg("yolov3-tiny"), 3))
-    outputs = [torch.zeros(1, 96 // stride, 96 // stride, 3, 8) for stride in (32, 16)]
+def test_perfect_boxes_have_no_box_loss_and_moved_ones_that_of_their_overlap() -> None:
+    """By Darknet's decoding raw zeros are a box at the cell's centre with the anchor's size."""
+    network = Darknet(load_cfg("yolov3-tiny"))
+    recipe = dataclasses.replace(load_recipe("default"), anchor_ratio=1.01)  # no other anchor answers
+    loss = DetectionLoss(network, recipe, 96)
+    outputs = [torch.zeros(1, 96 // stride, 96 // stride, 3, 85) for stride in (32, 16)]
     width, height = network.heads[1].anchors[1].tolist()
-    targets = torch.tensor([[[0, 2.5 / 6, 3.5 / 6, width / 96, height / 96]]])
-    recipe = load_recipe("default")
-    fine = DetectionLoss(network, recipe, 96)._of_head(1, outputs[1], targets)[0]
-    only = [
-        head for head in network.heads[1].anchors.tolist() if max(max(w / a, a / w) for a, w in zip(head, (width, height), strict=True)) < 4
-    ]
-    own = next(index for index, head in enumerate(only) if head == [width, height])
-    assert own >= 0 and 0 < fine < 1  # the other anchors and neighbours answer too, less exactly
+
+    def box_loss(moved: float) -> float:
+        centre = (2.5 * 16 + moved, 3.5 * 16)
+        return loss(outputs, torch.tensor([[[0, centre[0] / 96, centre[1] / 96, width / 96, height / 96]]])).box.item()
+
+    assert box_loss(0) == pytest.approx(0, abs=1e-5)
+    for moved in (1, 4, 7):
+        iou = (width - moved) / (width + moved)
+        distance = moved**2 / ((width + moved) ** 2 + height**2)
+        assert box_loss(moved) == pytest.approx(recipe.box * (1 - iou + distance), rel=1e-4)
