@@ -213,7 +213,7 @@ def combine(attempts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
             for value, attempt in zip(values, known, strict=True):
                 mean.add(value, attempt.get("sampled_s") or 0.0)
             found[name] = mean.value if mean.value is not None else values[-1]
-        elif name in _WEAKER:
+        elif name in _WEAKER and set(values) <= set(_WEAKER[name]):
             found[name] = min(values, key=_WEAKER[name].index)
     if len({attempt.get("energy_source") == "rapl" for attempt in known}) > 1:
         found.pop("energy_j", None)

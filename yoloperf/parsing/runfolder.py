@@ -3,12 +3,15 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from yoloperf.core.record import RunRecord, columns
 from yoloperf.core.rundir import RunDir
+from yoloperf.core.samples import combine
 from yoloperf.parsing.draft import Draft, KernelRow, Rejected, Run
 from yoloperf.parsing.files import Unknown, read_file
+from yoloperf.parsing.formats.device_samples import read_attempts, take
 from yoloperf.parsing.formats.events import fits
 from yoloperf.parsing.operators import operator
 from yoloperf.parsing.sources import shown
@@ -35,10 +38,13 @@ def read_run_folder(folder: RunDir, unknown: Unknown | None = None) -> Iterator[
         draft.source = shown(folder.path)
     _take_accounts(draft, content.get("attempts"))
     _take_profile(draft, folder)
-    yield from _take_beside(draft, folder)
+    sampled = _take_resources(draft, folder, content.get("attempts"))
+    yield from _take_beside(draft, folder, () if sampled else (folder.device_csv,))
     named = zip(_IDENTITY, folder.path.resolve().parts[-3:], strict=False)
     run = draft.finish("/".join(str(content.get(name) or part) for name, part in named))
     record = _judge(run.record, content)
+    if record.tree_peak_bytes is not None and record.max_rss_bytes is not None:  # a peak between two samples
+        record = replace(record, tree_peak_bytes=max(record.tree_peak_bytes, record.max_rss_bytes))
     if "wall_s" in content:  # None where the end of an attempt was not seen: the trainer's event covers its last attempt only
         record = replace(record, wall_s=content["wall_s"])
     yield replace(run, record=record)
@@ -83,9 +89,46 @@ def _account(attempt: Mapping[str, Any]) -> Account:
     return Account(user_s=user_s, system_s=system_s, wall_s=wall_s, cpu_percent=share, max_rss_kib=None if rss is None else rss / 1024)
 
 
-def _take_beside(draft: Draft, folder: RunDir) -> Iterator[Rejected]:
-    """Other profilers' output (profile.*) and the device's samples, in whatever format they are."""
-    for path in (*sorted(folder.path.glob("profile.*")), folder.device_csv):
+def _take_resources(draft: Draft, folder: RunDir, attempts: Any) -> bool:
+    """What was sampled: as run.json sums it up and, for an attempt whose harness was killed, from its part of device.csv."""
+    if not isinstance(attempts, list):
+        return False
+    found = [_sampled(attempt) for attempt in attempts]
+    if not all(found):
+        samples = Draft(shown(folder.device_csv))
+        rest = read_attempts(folder.device_csv, samples)
+        found = [each or (rest[number].resources() if number in rest else {}) for number, each in enumerate(found, 1)]
+        draft.rejected += samples.rejected
+        draft.formats |= samples.formats
+    take(draft, combine(found))
+    if draft.facts.get("gpu_name"):
+        _note_what_is_missing(draft, attempts)
+    return any(found)
+
+
+def _sampled(attempt: Any) -> dict[str, Any]:
+    resources = attempt.get("resources") if isinstance(attempt, dict) else None
+    found = resources if isinstance(resources, dict) else {}
+    known = {name: value for name, value in found.items() if fits(_RUN, name, value)}
+    seconds = found.get("sampled_s")
+    return known | ({"sampled_s": seconds} if isinstance(seconds, int | float) and not isinstance(seconds, bool) else {})
+
+
+def _note_what_is_missing(draft: Draft, attempts: list[Any]) -> None:
+    """Why the figures of a GPU that is there are empty."""
+    names: dict[str, list[str]] = {}
+    for attempt in attempts:
+        resources = attempt.get("resources") if isinstance(attempt, dict) else None
+        reasons = resources.get("reason") if isinstance(resources, dict) else None
+        for name, why in reasons.items() if isinstance(reasons, dict) else ():
+            if name in ("gpu", "energy_j", "throttled_share") or (name in _RUN and name.startswith("gpu_")):
+                names.setdefault(str(why), []).append("GPU samples" if name == "gpu" else name)
+    draft.notes += [f"{', '.join(dict.fromkeys(empty))} empty: {why}" for why, empty in names.items()]
+
+
+def _take_beside(draft: Draft, folder: RunDir, device: tuple[Path, ...]) -> Iterator[Rejected]:
+    """Other profilers' output (profile.*) and samples of the device, in whatever format they are."""
+    for path in (*sorted(folder.path.glob("profile.*")), *device):
         if path == folder.profile or not path.is_file():
             continue
         for item in read_file(path, lambda path=path: Draft(shown(path))):  # type: ignore[misc]
