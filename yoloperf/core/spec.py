@@ -37,7 +37,7 @@ class TrialSpec:
     seed: int = _option(0, "seed of the initial head, the image order and the augmentation")
     hyp: str = _option("default", "recipe YAML: a path, or a name in cfg/hyp/")
     precision: str = _option("auto", "arithmetic of the convolutions; auto takes the fastest that the device does well", choices=PRECISIONS)
-    device: str = _option("auto", "auto, cpu, or the index of a CUDA device such as 0")
+    device: str = _option("auto", "auto, cpu, or the index of a CUDA device such as 0; several, such as 0,1, train together (torchrun)")
     threads: int | None = _option(None, "CPU threads (default: every core this process may use)")
     workers: int | None = _option(None, "threads that load images (default: one a core)")
     cache: str = _option("disk", "where decoded images are kept between epochs and runs", choices=CACHES, const="disk")

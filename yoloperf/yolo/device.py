@@ -12,6 +12,7 @@ import cv2
 import torch
 
 from yoloperf.core.errors import UserError
+from yoloperf.core.limits import available_cores
 from yoloperf.core.spec import PRECISIONS
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # mallopt parameters of glibc's malloc.h
@@ -66,11 +67,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def prepare(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Compute:
     """Choose device and precision and set the process up for them. Raises UserError where they cannot be had."""
     keep_memory()
-    threads = threads or available_cores()
+    threads = threads or max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     cv2.setNumThreads(1)  # images are worked on by a thread each
-    chosen = _device(device)
+    chosen = choose_device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
         torch.backends.cudnn.benchmark = True
@@ -78,29 +79,25 @@ def prepare(device: str = "auto", precision: str = "auto", threads: int | None =
     return Compute(chosen, _precision(chosen, precision), threads)
 
 
-def available_cores() -> int:
-    """Logical cores that this process may run on, within its affinity and its cgroup's CPU quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+def choose_device(text: str) -> torch.device:
+    """The device of this process: of several in a list, or under torchrun, the one of its number on this machine.
 
-
-def _device(text: str) -> torch.device:
+    Raises UserError where one of them is not there.
+    """
     if text == "cpu" or (text in ("auto", "") and not torch.cuda.is_available()):
         return torch.device("cpu")
-    index = 0 if text in ("auto", "") else None
-    if index is None:
-        if not text.isdecimal():
-            raise UserError(f"device {text!r}: choose auto, cpu, or the index of a CUDA device such as 0")
-        index = int(text)
+    own, processes = int(os.environ.get("LOCAL_RANK", 0)), os.environ.get("LOCAL_WORLD_SIZE")
+    names = [str(number) for number in range(int(processes or 1))] if text in ("auto", "") else text.split(",")
+    if not all(name.isdecimal() for name in names) or len(set(names)) < len(names):
+        raise UserError(f"device {text!r}: choose auto, cpu, or the index of a CUDA device such as 0 (several: 0,1)")
+    if processes and int(processes) != len(names):
+        raise UserError(f"device {text}: torchrun started {processes} processes on this machine; name as many devices, or auto")
     count = torch.cuda.device_count()
-    if index >= count:
+    missing = [name for name in names if int(name) >= count]
+    if missing:
         there = f"CUDA devices 0 to {count - 1}" if count else "no CUDA device"
-        raise UserError(f"device {text}: PyTorch {torch.__version__} sees {there} here; use --device cpu or auto")
-    return torch.device("cuda", index)
+        raise UserError(f"device {missing[0]}: PyTorch {torch.__version__} sees {there} here; use --device cpu or auto")
+    return torch.device("cuda", int(names[own]))
 
 
 def _precision(device: torch.device, precision: str) -> str:

@@ -13,6 +13,7 @@ from yoloperf.datasets.labels import Split
 from yoloperf.yolo.augment import Boxes, draw, move_boxes, paint
 from yoloperf.yolo.images import Images, Letterbox, letterbox, scaled_size
 from yoloperf.yolo.recipe import Recipe
+from yoloperf.yolo.world import World
 
 _TARGET_STEP = 32  # box counts are padded to a multiple of this, so that few tensor shapes occur
 
@@ -20,35 +21,41 @@ Batch = tuple[Tensor, Tensor]  # uint8 [B, S, S, 3] RGB; float32 [B, M, 5] class
 
 
 class TrainingBatches:
-    """Shuffled, augmented batches; the last one of an epoch holds what is left."""
+    """Shuffled, augmented batches, of each one this process's part; the last one of an epoch holds what is left.
+
+    With several processes a last batch that has not an image for each of them is left out.
+    """
 
     def __init__(
-        self, split: Split, images: Images, recipe: Recipe, size: int, batch_size: int, seed: int, pool: ThreadPoolExecutor
+        self, split: Split, images: Images, recipe: Recipe, size: int, batch_size: int, seed: int, pool: ThreadPoolExecutor, world: World
     ) -> None:
         self.split, self.images, self.recipe, self.size = split, images, recipe, size
-        self.batch_size, self.seed, self.pool = batch_size, seed, pool
+        self.batch_size, self.seed, self.pool, self.world = batch_size, seed, pool, world
+        self.starts = range(0, len(images) - (world.size - 1), batch_size)
         self.ahead = int(torch.cuda.is_available())  # batches; on a CPU they would take the cores away from the step that they overlap
         self.sizes = [scaled_size(int(width), int(height), size) for width, height in split.sizes]
 
     def __len__(self) -> int:
-        return -(-len(self.images) // self.batch_size)
+        return len(self.starts)
+
+    def images_in(self, batch: int) -> int:
+        """Images of a batch (from 0), the parts of all processes together."""
+        return min(self.batch_size, len(self.images) - self.starts[batch])
 
     def epoch(self, epoch: int, mosaic: bool, first: int = 0) -> Iterator[Batch]:
         """Batches of an epoch (from 1), from the batch `first` on."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
-        starts = range(first * self.batch_size, len(order), self.batch_size)
-        pending = deque(self._submit(order, epoch, start, mosaic) for start in starts[: self.ahead])
-        for start in starts:
-            if start + self.ahead * self.batch_size < len(order):
-                pending.append(self._submit(order, epoch, start + self.ahead * self.batch_size, mosaic))
+        parts = [_part(start, self.images_in(batch), self.world) for batch, start in enumerate(self.starts)][first:]
+        pending = deque(self._submit(order, epoch, part, mosaic) for part in parts[: self.ahead])
+        for number in range(len(parts)):
+            pending.extend(self._submit(order, epoch, part, mosaic) for part in parts[number + self.ahead : number + self.ahead + 1])
             pixels, boxes = pending.popleft()
             yield pixels, pad_targets([future.result() for future in boxes])
 
-    def _submit(self, order: NDArray[np.int64], epoch: int, start: int, mosaic: bool) -> tuple[Tensor, list[Future[Boxes]]]:
-        indices = order[start : start + self.batch_size]
-        pixels = torch.empty((len(indices), self.size, self.size, 3), dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+    def _submit(self, order: NDArray[np.int64], epoch: int, part: range, mosaic: bool) -> tuple[Tensor, list[Future[Boxes]]]:
+        pixels = torch.empty((len(part), self.size, self.size, 3), dtype=torch.uint8, pin_memory=torch.cuda.is_available())
         return pixels, [
-            self.pool.submit(self._picture, int(image), epoch, start + row, mosaic, pixels[row]) for row, image in enumerate(indices)
+            self.pool.submit(self._picture, int(order[position]), epoch, position, mosaic, pixels[row]) for row, position in enumerate(part)
         ]
 
     def _picture(self, image: int, epoch: int, position: int, mosaic: bool, out: Tensor) -> Boxes:
@@ -56,6 +63,11 @@ class TrainingBatches:
         picture = draw(rng, image, self.sizes, self.size, self.recipe, mosaic)
         paint(picture, self.images, self.size, out.numpy())
         return move_boxes(picture, self.split.boxes, self.sizes, self.size)
+
+
+def _part(start: int, images: int, world: World) -> range:
+    """Positions in the epoch of this process's part of a batch; parts differ by one image at most."""
+    return range(start + images * world.rank // world.size, start + images * (world.rank + 1) // world.size)
 
 
 def pad_targets(boxes: Sequence[Boxes]) -> Tensor:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from yoloperf.yolo.boxes import box_in_cells, complete_iou
 from yoloperf.yolo.darknet import Darknet, Head
 from yoloperf.yolo.recipe import Recipe
+from yoloperf.yolo.world import World
 
 # A cell that is finer sees more background, so its mean objectness loss is smaller; weights from coarse to fine even it out
 # (figures of the field's PyTorch trainers since 2020).
@@ -40,8 +41,8 @@ class Losses:
 class DetectionLoss:
     """Loss of a network's raw outputs against targets [B, M, 5] (class, cx, cy, w, h in 0..1; unused rows have w = 0)."""
 
-    def __init__(self, network: Darknet, recipe: Recipe, img_size: int) -> None:
-        self.heads, self.recipe, self.img_size = network.heads, recipe, img_size
+    def __init__(self, network: Darknet, recipe: Recipe, img_size: int, world: World) -> None:
+        self.heads, self.recipe, self.img_size, self.world = network.heads, recipe, img_size, world
         coarse_first = sorted(range(len(self.heads)), key=lambda index: -float(self.heads[index].anchors.max()))
         offset = 0 if len(self.heads) >= 3 else 1
         self.balance = {head: _OBJECTNESS_BALANCE[rank + offset] for rank, head in enumerate(coarse_first)}
@@ -57,7 +58,9 @@ class DetectionLoss:
         anchors = head.anchors.to(raw.device) * (raw.shape[2] / self.img_size)  # in cells
         cell, inside, anchor, assigned = assign(raw.shape, anchors, targets, self.recipe.anchor_ratio, head)
         weight = assigned.float()
-        count = weight.sum().clamp(min=1)
+        # one process's part of the whole batch's loss, times the number of processes: averaging the gradients divides by that
+        count = self.world.mean(weight.sum()).clamp(min=1 / self.world.size)
+        part = len(raw) / self.world.mean(count.new_tensor(len(raw)))
 
         flat = raw.reshape(-1, raw.shape[-1])
         chosen = flat[cell]  # [P, 5 + C]
@@ -69,7 +72,7 @@ class DetectionLoss:
 
         objectness = torch.zeros(len(flat), device=raw.device)
         objectness.scatter_reduce_(0, cell, iou.detach().clamp(min=0) * weight, "amax")
-        obj = functional.binary_cross_entropy_with_logits(flat[:, 4], objectness) * self.balance[index]
+        obj = functional.binary_cross_entropy_with_logits(flat[:, 4], objectness) * self.balance[index] * part
 
         if head.classes == 1:
             return box, obj, box.new_zeros(())

@@ -1,23 +1,28 @@
 """`train.py`: from flags to a trained detector, with a line for people and an event for the parser at every turn."""
 
 import argparse
+import contextlib
+import io
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import torch
 
 from yoloperf import __version__
 from yoloperf.core import spec as specs
+from yoloperf.core.environment import SOURCE_ROOT
 from yoloperf.core.errors import UserError
 from yoloperf.core.events import emit
+from yoloperf.core.limits import available_cores
 from yoloperf.core.process import SUPERVISED, die_with_parent
 from yoloperf.core.rundir import RunDir, write_atomic
 from yoloperf.core.spec import TrialSpec
@@ -25,13 +30,14 @@ from yoloperf.datasets.cache import cache_folder
 from yoloperf.datasets.config import DataConfig, load_data_config
 from yoloperf.datasets.labels import Split, load_split
 from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
-from yoloperf.yolo.device import available_cores, prepare
+from yoloperf.yolo.device import choose_device, prepare
 from yoloperf.yolo.images import open_images
-from yoloperf.yolo.interrupt import Interrupts, Stopped
+from yoloperf.yolo.interrupt import ASKING, Interrupts, Stopped
 from yoloperf.yolo.profile import empty_summary, mark_steps, profile_steps, show_profile, write_profile
 from yoloperf.yolo.recipe import load_recipe
 from yoloperf.yolo.trainer import EpochResult, Trainer
 from yoloperf.yolo.weights import find_weights, load_weights, transfer
+from yoloperf.yolo.world import World, launched, rank
 
 _EXAMPLE = "python train.py --img 416 --batch 8 --epochs 20 --data bccd.yaml --weights yolov3-tiny.weights"
 
@@ -60,31 +66,58 @@ def main(argv: list[str] | None = None) -> int:
         die_with_parent()
     try:
         args = parser().parse_args(argv)
+        spec = specs.from_args(args)
+        if "," in spec.device and not launched():
+            choose_device(spec.device)
+            _become_torchrun(spec.device.count(",") + 1, sys.argv[1:] if argv is None else argv)
         interrupts = Interrupts()
+        if rank() > 0:
+            return _follow(spec, args, interrupts)
         with interrupts.listening():
-            return run(specs.from_args(args), args, interrupts)
+            return run(spec, args, interrupts)
     except UserError as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        if rank() == 0:
+            print(f"train.py: {error}", file=sys.stderr)
         return 2
     except Stopped as stopped:
         print(f"train.py: stopped by {stopped.signal.name}", file=sys.stderr)
         return stopped.exit_code
 
 
+def _become_torchrun(processes: int, argv: list[str]) -> NoReturn:
+    """Go on as torchrun, which starts this command once for every device."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    folders = [str(SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ |= {"PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"}  # torchrun warns where it is unset; prepare() sets it
+    os.execv(sys.executable, [*torchrun, "-m", "yoloperf.yolo.train", *argv])
+
+
+def _follow(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> int:
+    """What every process but the first does: the same, in silence, stopping when the first one says so."""
+    for number in ASKING:
+        signal.signal(number, signal.SIG_IGN)
+    with contextlib.redirect_stdout(io.StringIO()):
+        return run(spec, args, interrupts)
+
+
 def run(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> int:
     compute = prepare(spec.device, spec.precision, spec.threads)
+    world = World(compute.device)
+    if spec.batch_size < world.size:
+        raise UserError(f"a batch of {spec.batch_size} has no image for each of {world.size} devices: raise --batch or use fewer")
     recipe = load_recipe(spec.hyp)
     config = load_data_config(spec.data)
     network, transferred = _network(spec, config)
     train, val = load_split(config, "train"), load_split(config, "val")
-    rundir = RunDir(args.save_dir or _free_folder(Path("runs/train"), args.name))
-    _check_writable(rundir)
+    rundir = RunDir(world.agree(args.save_dir or _free_folder(Path("runs/train"), args.name)))
+    if world.main:
+        _check_writable(rundir)
     workers = spec.workers or available_cores()
     folder = cache_folder(config)
     with ThreadPoolExecutor(workers) as pool:
         images = open_images(train, spec.img_size, spec.cache, folder, workers)
         val_images = open_images(val, spec.img_size, spec.cache, folder, workers)
-        trainer = Trainer(spec, recipe, network, list(config.names), compute, train, images, pool, rundir, interrupts)
+        trainer = Trainer(spec, recipe, network, list(config.names), compute, train, images, pool, rundir, interrupts, world)
         if args.resume:
             trainer.resume()
         facts = _facts(trainer, config, train, val, workers)
@@ -122,6 +155,7 @@ def run(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> in
         print(f"best weights: {rundir.best_weights}")
         if args.profile_steps:
             _profile(trainer, args.profile_steps, rundir, mark_steps if args.profile_range else profile_steps)
+    world.close()
     return 0
 
 
@@ -157,6 +191,7 @@ def _facts(trainer: Trainer, config: DataConfig, train: Split, val: Split, worke
         "gpu_name": properties.name if properties else None,
         "gpu_mem_bytes": properties.total_memory if properties else None,
         "precision_mode": compute.precision,
+        "processes": trainer.world.size,
         "threads": compute.threads,
         "workers": workers,
         "torch": torch.__version__,
@@ -208,7 +243,8 @@ def _profile(trainer: Trainer, steps: int, rundir: RunDir, observe: Callable[...
         summary = observe(lambda: trainer.train_step(batch), steps, trainer.compute.device)
     except RuntimeError as error:  # the profiler's or the device's: the training that it follows is done all the same
         summary = empty_summary(steps, trainer.compute.device, str(error).splitlines()[0])
-    write_profile(rundir.profile, summary)
+    if trainer.world.main:
+        write_profile(rundir.profile, summary)
     print(show_profile(summary))
 
 

@@ -18,7 +18,7 @@ from yoloperf.core.spec import TrialSpec
 from yoloperf.datasets.labels import Split
 from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.device import Compute
-from yoloperf.yolo.evaluate import evaluate
+from yoloperf.yolo.evaluate import Scores, evaluate
 from yoloperf.yolo.images import Images
 from yoloperf.yolo.interrupt import Interrupts, Stopped
 from yoloperf.yolo.loader import Batch, TrainingBatches, to_network
@@ -26,6 +26,7 @@ from yoloperf.yolo.loss import DetectionLoss
 from yoloperf.yolo.optimise import AveragedWeights, learning_rate, optimizer_of
 from yoloperf.yolo.recipe import Recipe
 from yoloperf.yolo.weights import Checkpoint, load_weights, save_checkpoint
+from yoloperf.yolo.world import World
 
 _WARMUP_STEPS = 3  # the first steps of a process allocate, tune and compile: they are left out of rates
 
@@ -75,12 +76,14 @@ class Trainer:
         pool: ThreadPoolExecutor,
         rundir: RunDir,
         interrupts: Interrupts,
+        world: World,
     ) -> None:
         self.spec, self.recipe, self.names, self.compute, self.rundir, self.pool = spec, recipe, names, compute, rundir, pool
-        self.interrupts = interrupts
+        self.interrupts, self.world = interrupts, world
         self.network = network.to(compute.device).to(memory_format=torch.channels_last).train()
-        self.batches = TrainingBatches(train, images, recipe, spec.img_size, spec.batch_size, spec.seed, pool)
-        self.loss = DetectionLoss(network, recipe, spec.img_size)
+        self.joined = world.join(self.network)
+        self.batches = TrainingBatches(train, images, recipe, spec.img_size, spec.batch_size, spec.seed, pool, world)
+        self.loss = DetectionLoss(network, recipe, spec.img_size, world)
         self.optimizer = optimizer_of(self.network, recipe)
         self.averaged = AveragedWeights(self.network, recipe)
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
@@ -93,10 +96,7 @@ class Trainer:
         self._clock = _StepClock(compute)
 
     def run_epoch(self, on_first_step: Callable[[], None]) -> dict[str, float | None]:
-        """The training steps of the next epoch that are not done yet; returns its rates.
-
-        Leaves a checkpoint between two steps, and with it the epoch, when it was asked to stop.
-        """
+        """The training steps of the next epoch that are not done yet; returns its rates. Raises Stopped between two steps."""
         epoch, begun = self.epochs_done + 1, self._begun
         mosaic = epoch <= round(self.spec.epochs * (1 - self.recipe.plain_epochs))
         losses = torch.zeros(3, device=self.compute.device) if begun.losses is None else begun.losses.to(self.compute.device)
@@ -110,8 +110,9 @@ class Trainer:
             initial=begun.batches,
             unit="step",
             leave=False,
-            disable=None,
+            disable=None if self.world.main else True,
         )
+        stop: int | None = None
         for batch in batches:
             self._clock.data_ready()
             if not self._started:
@@ -120,13 +121,14 @@ class Trainer:
             begun.batches += 1
             last_of_sum = begun.batches % self.spec.accumulate == 0 or begun.batches == len(self.batches)
             losses += self.train_step(batch, last_of_sum)
-            self._clock.step_done(len(batch[0]))
-            if last_of_sum and self.interrupts.asked:
+            self._clock.step_done(self.batches.images_in(begun.batches - 1))
+            stop = self.world.agree(self.interrupts.asked) if last_of_sum else None
+            if stop is not None:
                 break
         rates = self._clock.end_epoch()
         begun.losses, begun.train_s = losses, time.perf_counter() - started
-        if self.interrupts.asked:
-            self._save_last()
+        if stop is not None:
+            raise Stopped(stop)
         return rates
 
     def train_step(self, batch: Batch, last_of_sum: bool = True) -> Tensor:
@@ -135,7 +137,7 @@ class Trainer:
         images = to_network(pixels, self.compute.device)
         targets = targets.to(self.compute.device, non_blocking=True)
         with self.compute.autocast():
-            outputs = self.network(images)
+            outputs = self.joined(images)
         losses = self.loss(outputs, targets)
         self.scaler.scale(losses.total / self.spec.accumulate).backward()  # type: ignore[no-untyped-call]
         if last_of_sum:
@@ -156,11 +158,11 @@ class Trainer:
 
         Raises Stopped when a signal asked for it; the last checkpoint then holds every step that was made.
         """
-        with self.interrupts.held():
-            rates = self.run_epoch(on_first_step)
-        started = time.perf_counter()
         try:
-            scores = evaluate(self.averaged.network, val, val_images, self.spec.img_size, self.spec.batch_size, self.compute, self.pool)
+            with self.interrupts.held():
+                rates = self.run_epoch(on_first_step)
+            started = time.perf_counter()
+            scores = self.world.agree(self._validate(val, val_images) if self.world.main else None)
         except Stopped:
             self._save_last()
             raise
@@ -168,7 +170,7 @@ class Trainer:
         with self.interrupts.held():
             self.epochs_done += 1
             assert self._begun.losses is not None
-            box, obj, cls = (self._begun.losses / len(self.batches)).tolist()
+            box, obj, cls = (self.world.mean(self._begun.losses) / len(self.batches)).tolist()
             self.result = EpochResult(
                 self.epochs_done, self.optimizer.param_groups[0]["lr"], box, obj, cls, **scores.asdict(),
                 train_s=self._begun.train_s, val_s=val_s, **rates, gpu_mem_peak_bytes=self.compute.peak_memory_bytes(),
@@ -176,12 +178,17 @@ class Trainer:
             self._begun = _Begun()
             if self.best is None or (scores.map50_95 or 0.0) >= self.best:
                 self.best = scores.map50_95 or 0.0
-                save_checkpoint(self.rundir.best_weights, self._checkpoint({}))
+                self._save(self.rundir.best_weights, {})
             self._save_last()
         return self.result
 
-    def _checkpoint(self, training: dict[str, Any]) -> Checkpoint:
-        return Checkpoint(self.network.cfg, self.averaged.network.state_dict(), self.names, self.spec.img_size, training)
+    def _validate(self, val: Split, val_images: Images) -> Scores:
+        return evaluate(self.averaged.network, val, val_images, self.spec.img_size, self.spec.batch_size, self.compute, self.pool)
+
+    def _save(self, path: Path, training: dict[str, Any]) -> None:
+        if self.world.main:
+            state = self.averaged.network.state_dict()
+            save_checkpoint(path, Checkpoint(self.network.cfg, state, self.names, self.spec.img_size, training))
 
     def _save_last(self) -> None:
         """Write what a resumed training needs: in the middle of an epoch its finished steps, after the last epoch only the weights."""
@@ -200,7 +207,7 @@ class Trainer:
                 "scaler": self.scaler.state_dict(),
                 "averaged_steps": self.averaged.steps,
             }
-        save_checkpoint(self.rundir.last_weights, self._checkpoint(progress))
+        self._save(self.rundir.last_weights, progress)
 
     def resume(self) -> None:
         """Continue from the run folder's last checkpoint if there is one. Raises UserError where it belongs to another spec."""
