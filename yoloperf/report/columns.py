@@ -89,6 +89,29 @@ def present(runs: Iterable[RunRecord], names: Iterable[str]) -> list[str]:
     return [name for name in names if any(getattr(run, name) is not None for run in runs)]
 
 
+def fullest(runs: Iterable[RunRecord], names: Iterable[str]) -> list[str]:
+    """The one of these columns that most finished runs have, the first of equals; none where no run has any.
+
+    Beside runs that recorded less, such as the published ones, it is what all can be compared by.
+    """
+    runs = [run for run in runs if not failed(run)]
+    counts = {name: sum(getattr(run, name) is not None for run in runs) for name in names}
+    best = max(counts.values())
+    return [name for name, count in counts.items() if count == best][:1] if best else []
+
+
+def telling(runs: Sequence[RunRecord], names: Iterable[str]) -> list[str]:
+    """As few of these columns as tell apart what all of them together tell apart, the first ones preferred."""
+    kept: list[str] = []
+    groups = 1
+    for name in names:
+        apart = len({tuple(getattr(run, column) for column in (*kept, name)) for run in runs})
+        if apart > groups:
+            kept.append(name)
+            groups = apart
+    return kept
+
+
 def in_order(runs: Iterable[RunRecord], names: Sequence[str]) -> list[RunRecord]:
     """Rows sorted by these columns; an absent value comes last."""
     return sorted(runs, key=lambda run: [(value is None, value if value is not None else 0) for value in (getattr(run, n) for n in names)])

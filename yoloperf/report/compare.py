@@ -8,7 +8,7 @@ from typing import Any
 
 from yoloperf.core.errors import UserError, choose
 from yoloperf.core.record import RunRecord, shown
-from yoloperf.report.columns import BETTER, GRID, RUN_COLUMNS, distinct, failed, in_order, present, title, varying
+from yoloperf.report.columns import BETTER, GRID, RUN_COLUMNS, distinct, failed, fullest, in_order, present, title, varying
 from yoloperf.report.fairness import judge
 from yoloperf.report.render import Row, Table
 
@@ -103,10 +103,11 @@ def _finished(runs: Sequence[RunRecord]) -> list[RunRecord]:
 def metrics_of(comparison: Comparison) -> list[str]:
     """The metrics that are compared unless others are asked for: time, throughput, memory, energy, kernel, quality."""
     runs = [run for cell in comparison.cells for part in cell.runs.values() for run in part]
-    names = present(runs, ("wall_s",)) or present(runs, ("user_s",))
+    names = fullest(runs, ("wall_s", "user_s"))
     names += present(runs, ("images_per_s", "cpu_percent", "max_rss_bytes", "gpu_mem_peak_bytes", "energy_j"))
     names += [name for name in present(runs, ("biggest_kernel_avg_s",)) if same_kernels(comparison)]
-    return names + (present(runs, ("map50", "map50_95")) or present(runs, ("precision", "recall")))
+    grades = ("map50", "map50_95") if fullest(runs, ("map50", "recall")) == ["map50"] else ("precision", "recall")
+    return names + present(runs, grades)
 
 
 def same_kernels(comparison: Comparison) -> bool:

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from yoloperf.core.record import RunRecord
-from yoloperf.report.columns import failed, label, present, varying
+from yoloperf.report.columns import failed, fullest, label, varying
 
 SUPPORTED, CONTRADICTED, MIXED, NOT_TESTABLE = "supported", "contradicted", "mixed", "not testable"
 LEAST = 3  # fewer cases are an anecdote
@@ -22,11 +22,11 @@ class Measure:
 
 
 def times(runs: Sequence[RunRecord]) -> list[Measure]:
-    """How long a run took: the wall time where it is known, else what GNU time's two other figures say about it.
+    """How long a run took: the wall time, or, where more runs have that, what GNU time's two other figures say about it.
 
     CPU share is (user + system) / wall, so user time / CPU share is a lower bound of the wall time.
     """
-    if present(runs, ("wall_s",)):
+    if fullest(runs, ("wall_s", "user_s")) == ["wall_s"]:
         return [Measure("wall time", lambda run: run.wall_s)]
     return [
         Measure("user time", lambda run: run.user_s),
@@ -39,8 +39,8 @@ def _least_wall(run: RunRecord) -> float | None:
 
 
 def quality(runs: Sequence[RunRecord]) -> Measure:
-    """How good the detector is: mAP@0.5 where it is known, else F1, the harmonic mean of precision and recall."""
-    if present(runs, ("map50",)):
+    """How good the detector is: mAP@0.5, or, where more runs have that, F1, the harmonic mean of precision and recall."""
+    if fullest(runs, ("map50", "recall")) == ["map50"]:
         return Measure("mAP@0.5", lambda run: run.map50)
     return Measure("F1 of precision and recall", _f1)
 

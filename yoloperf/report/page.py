@@ -47,53 +47,58 @@ def page(records: Records, out: Path, sources: Sequence[Path], heading: str | No
     bases = [path if path.is_dir() else path.parent for path in sources]
     logs = {str(run.run_id): log_of(run, bases) for run in runs}
     links = {name: href for name, log in logs.items() if (href := link(log, out))}
-    texts = {str(run.run_id): str(run.source) for run in runs if run.source}
     drawn, missing = charts(records)
     library, script, style = plot_library(), _asset("page.js"), _asset("page.css")
     made = predicted(runs)
     lost = [run for run in runs if failed(run)]
-    return _environment().get_template("page.html").render(
-        version=__version__,
-        heading=heading or _heading(runs),
-        subtitle=_subtitle(runs),
-        sections=[item for item in SECTIONS.items() if item[0] != "predictions" or made],
-        tiles=_tiles(runs),
-        warnings=_warnings(records),
-        overview=overview(runs),
-        lost=[(str(run.run_id), *_end(run), links.get(str(run.run_id))) for run in lost[:LOST]],
-        lost_more=max(0, len(lost) - LOST),
-        findings=findings(runs),
-        marks=MARKS,
-        against=_against(runs),
-        listed=LISTED,
-        charts=drawn,
-        missing=missing,
-        compared=comparisons(runs, links),
-        titles={name: item.metadata["title"] for name, item in RUN_COLUMNS.items()},
-        runs=runs_table(runs, links, texts),
-        cards=platform_cards(runs),
-        predicted=made,
-        sources=", ".join(path.name or str(path) for path in sources),
-        hashes=f"{_hash(library)} {_hash(script)}",
-        css=Markup(style),
-        js=Markup(script),
-        library=Markup(library),
-        data=_json([[spec for _, spec in chart.variants] for chart in drawn]),
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            version=__version__,
+            heading=heading or _heading(runs),
+            subtitle=_subtitle(runs),
+            sections=[item for item in SECTIONS.items() if item[0] != "predictions" or made],
+            tiles=_tiles(runs),
+            warnings=_warnings(records),
+            overview=overview(runs),
+            lost=[(str(run.run_id), *_end(run), links.get(str(run.run_id))) for run in lost[:LOST]],
+            lost_more=max(0, len(lost) - LOST),
+            findings=findings(runs),
+            marks=MARKS,
+            against=_against(runs),
+            listed=LISTED,
+            charts=drawn,
+            missing=missing,
+            compared=comparisons(runs, links),
+            titles={name: item.metadata["title"] for name, item in RUN_COLUMNS.items()},
+            runs=runs_table(runs, links),
+            cards=platform_cards(runs),
+            predicted=made,
+            sources=", ".join(path.name or str(path) for path in sources),
+            hashes=f"{_hash(library)} {_hash(script)}",
+            css=Markup(style),
+            js=Markup(script),
+            library=Markup(library),
+            data=_json([[spec for _, spec in chart.variants] for chart in drawn]),
+        )
     )
 
 
 @cache
 def plot_library() -> str:
     """Vega, Vega-Lite and vega-embed as one script (BSD-3-Clause), from the wheel of vl-convert-python: nothing is fetched."""
-    import vl_convert  # type: ignore[import-untyped]  # loads a JavaScript engine: only pages need it
+    import vl_convert  # loads a JavaScript engine: only pages need it
 
-    script = str(vl_convert.javascript_bundle(vl_version=VEGA_LITE))
+    script = str(vl_convert.javascript_bundle(None, VEGA_LITE))  # type: ignore[arg-type]  # None: no snippet, all of it
     assert "</script" not in script
     return script
 
 
 def _environment() -> Environment:
-    return Environment(loader=PackageLoader("yoloperf.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, auto_reload=False)
+    return Environment(
+        loader=PackageLoader("yoloperf.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, auto_reload=False
+    )
 
 
 def _asset(name: str) -> str:
@@ -178,7 +183,10 @@ class _against:
         cases = [(facet.measure, case) for facet in finding.facets for case in facet.cases if not case.holds]
         several = len(finding.facets) > 1
         return [
-            (f"{case.where} ({measure})" if several else case.where, [(f"#{anchors[name]}", name) for name in case.runs[:8] if name in anchors])
+            (
+                f"{case.where} ({measure})" if several else case.where,
+                [(f"#{anchors[name]}", name) for name in case.runs[:8] if name in anchors],
+            )
             for measure, case in cases
         ]
 
@@ -186,4 +194,10 @@ class _against:
 def result(records: Records, out: Path) -> dict[str, Any]:
     """What `yoloperf report --json` says."""
     drawn, missing = charts(records)
-    return {"page": str(out), "runs": len(records.runs), "failed": sum(map(failed, records.runs)), "plots": [chart.name for chart in drawn], "missing": missing}
+    return {
+        "page": str(out),
+        "runs": len(records.runs),
+        "failed": sum(map(failed, records.runs)),
+        "plots": [chart.name for chart in drawn],
+        "missing": missing,
+    }

@@ -1,14 +1,27 @@
 """The interactive plots of the page, as Vega-Lite specifications (https://vega.github.io/vega-lite/docs/spec.html)."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 from yoloperf.core.record import EpochRecord, RunRecord, columns, shown
 from yoloperf.parsing.operators import OPERATORS, OTHER
-from yoloperf.report.columns import GRID, IDENTITY, RUN_COLUMNS, distinct, failed, in_order, label, present, title, varying
+from yoloperf.report.columns import (
+    GRID,
+    IDENTITY,
+    RUN_COLUMNS,
+    distinct,
+    failed,
+    fullest,
+    in_order,
+    label,
+    present,
+    telling,
+    title,
+    varying,
+)
 from yoloperf.report.evidence import quality, times
 from yoloperf.report.load import Records
 from yoloperf.report.plots_tradeoff import front
@@ -18,7 +31,7 @@ Spec = dict[str, Any]
 SERIES = 12  # more colours nobody tells apart
 POINTS = 3000  # of one plot
 LINES = 64  # curves of one plot
-BARS = 48
+BARS = 80
 CURVES = ("map50", "map50_95", "precision", "recall", "box_loss", "obj_loss", "cls_loss", "dfl_loss", "images_per_s")
 DOMAINS = {"gpu": "time on the GPU", "cpu": "time on the CPU"}
 LEAST = 3  # repeats of a box
@@ -45,7 +58,7 @@ class Chart:
 def charts(records: Records) -> tuple[list[Chart], dict[str, str]]:
     """Every plot that the records allow, and for each that is missing the reason."""
     runs = records.runs
-    wanted = {
+    wanted: dict[str, Callable[[], Chart | str]] = {
         "Against batch size": lambda: grid(runs, "batch_size"),
         "Against epochs": lambda: grid(runs, "epochs"),
         "Quality against time": lambda: tradeoff(runs),
@@ -81,7 +94,7 @@ def scale(unit: str, words: str, values: Sequence[float]) -> tuple[float, str]:
 
 def series(runs: Sequence[RunRecord]) -> list[str]:
     """What tells these runs apart beside model, batch size and epochs, run by run."""
-    names = [name for name in varying(runs, IDENTITY) if name != "model"]
+    names = telling(runs, [name for name in IDENTITY if name != "model"])
     if not names:
         return [next(iter(distinct(runs, "platform")), "all runs")] * len(runs)
     return [label(run, names) if any(getattr(run, name) is not None for name in names) else "not recorded" for run in runs]
@@ -89,9 +102,10 @@ def series(runs: Sequence[RunRecord]) -> list[str]:
 
 def _metrics(runs: Sequence[RunRecord]) -> list[str]:
     finished = [run for run in runs if not failed(run)]
-    times_ = present(finished, ("wall_s", "user_s"))[:1]
     rest = ("images_per_s", "max_rss_bytes", "gpu_mem_peak_bytes", "map50", "precision", "recall", "cpu_percent", "gpu_util_pct")
-    return times_ + present(finished, (*rest, "gpu_power_w", "energy_j", "biggest_kernel_avg_s", "step_time_s", "obj_loss"))
+    return fullest(finished, ("wall_s", "user_s")) + present(
+        finished, (*rest, "gpu_power_w", "energy_j", "biggest_kernel_avg_s", "step_time_s", "obj_loss")
+    )
 
 
 def grid(runs: Sequence[RunRecord], x: str) -> Chart | str:
@@ -112,7 +126,7 @@ def grid(runs: Sequence[RunRecord], x: str) -> Chart | str:
     if len(kept) < len(set(words)):
         notes.append(f"{len(kept)} of {len(set(words))} set-ups are drawn.")
     what = "platform" if "platform" in varying(placed, IDENTITY) else "set-up"
-    return Chart(f"Against {title(x)}", f"What does {title(x)} do, by {what}?", variants, " ".join(notes))
+    return Chart(f"Against {title(x)}", f"How does a run change with {title(x)}, by {what}?", variants, " ".join(notes))
 
 
 def _repeated(runs: Sequence[RunRecord]) -> bool:
@@ -128,22 +142,35 @@ def _grid_spec(runs: Sequence[RunRecord], words: Sequence[str], kept: Sequence[s
     values = [getattr(run, name) for run in runs if not failed(run) and getattr(run, name) is not None]
     divisor, axis = scaled(name, values)
     rows = []
-    for (model, word, at, line), part in sorted(cells.items(), key=lambda item: [str(v) if isinstance(v, str) else v or 0 for v in item[0]]):
+    for (model, word, at, line), part in sorted(
+        cells.items(), key=lambda item: [str(v) if isinstance(v, str) else v or 0 for v in item[0]]
+    ):
         found = [getattr(run, name) for run in part if not failed(run) and getattr(run, name) is not None]
-        row: dict[str, Any] = {"panel": model, "series": word, "x": at, "line": label(RunRecord(**{other: line}), [other]) if line else "any"}
+        row: dict[str, Any] = {
+            "panel": model,
+            "series": word,
+            "x": at,
+            "line": label(RunRecord(**{other: line}), [other]) if line else "any",
+        }
         row["n"] = len(found)
         if found:
-            row |= {"y": median(found) / divisor, "low": min(found) / divisor, "high": max(found) / divisor, "shown": shown(RUN_COLUMNS[name], median(found))}
+            row |= {
+                "y": median(found) / divisor,
+                "low": min(found) / divisor,
+                "high": max(found) / divisor,
+                "shown": shown(RUN_COLUMNS[name], median(found)),
+            }
         elif all(map(failed, part)):
             row |= {"lost": 0, "shown": ", ".join(sorted({run.status or "" for run in part}))}
         else:
             continue
         rows.append(row)
     ticks = distinct(runs, x)
+    lines = [label(RunRecord(**{other: line}), [other]) for line in distinct(runs, other)]
     log = x == "batch_size" and ticks[0] > 0
     tooltip = _tips(series="series", line=title(other), x=title(x), shown=title(name), n="runs")
     colour = {"field": "series", "type": "nominal", "title": None, "scale": {"domain": list(kept)}}
-    shape = {"field": "line", "type": "nominal", "title": title(other), "sort": None}
+    shape = {"field": "line", "type": "nominal", "title": title(other), "sort": lines}
     at = {"field": "x", "type": "quantitative", "title": title(x), "axis": {"values": ticks, "format": "d"}}
     at |= {"scale": {"type": "log", "base": 2, "nice": False, "padding": 12} if log else {"nice": False, "zero": False, "padding": 12}}
     up = {"field": "y", "type": "quantitative", "title": axis, "scale": {"zero": True}}
@@ -152,20 +179,24 @@ def _grid_spec(runs: Sequence[RunRecord], words: Sequence[str], kept: Sequence[s
             "params": [_pick()],
             "mark": {"type": "line", "strokeWidth": 1.8},
             "transform": [{"filter": "isValid(datum.y)"}],
-            "encoding": {"y": up, "strokeDash": shape, "opacity": _faded()},
+            "encoding": {"y": up, "strokeDash": shape | {"legend": None}, "opacity": _faded()},
         },
-        {"mark": {"type": "rule"}, "transform": [{"filter": "datum.n > 1"}], "encoding": {"y": up | {"field": "low"}, "y2": {"field": "high"}}},
         {
             "mark": {"type": "point", "filled": True, "size": 55},
             "transform": [{"filter": "isValid(datum.y)"}],
             "encoding": {"y": up, "shape": shape, "opacity": _faded(), "tooltip": tooltip},
         },
-        {
+    ]
+    if any(row["n"] > 1 for row in rows):
+        bar = {"y": up | {"field": "low"}, "y2": {"field": "high"}}
+        layer.append({"mark": {"type": "rule"}, "transform": [{"filter": "datum.n > 1"}], "encoding": bar})
+    if any("lost" in row for row in rows):
+        cross: Spec = {
             "mark": {"type": "point", "shape": "cross", "size": 120, "angle": 45, "filled": True, "strokeWidth": 2},
             "transform": [{"filter": "isValid(datum.lost)"}],
             "encoding": {"y": up | {"field": "lost"}, "tooltip": tooltip},
-        },
-    ]
+        }
+        layer.append(cross)
     return _panels(rows, {"layer": layer, "encoding": {"x": at, "color": colour}})
 
 
@@ -205,10 +236,11 @@ def tradeoff(runs: Sequence[RunRecord]) -> Chart | str:
     for measure in reversed(times(runs)):
         points = [(run, x, y) for run in finished if (x := measure.of(run)) and (y := grade.of(run)) is not None]
         if len(points) > 1:
-            variants.append((f"{grade.title} against {measure.title}", _tradeoff_spec(points, "s", measure.title, grade.title, least=True)))
+            spec = _tradeoff_spec(points, "s", measure.title, grade.title, least=True)
+            variants.append((f"against {measure.title.partition(' (')[0]}", spec))
     fast = [(run, run.images_per_s, y) for run in finished if run.images_per_s and (y := grade.of(run)) is not None]
     if len(fast) > 1:
-        variants.append((f"{grade.title} against throughput", _tradeoff_spec(fast, "", title("images_per_s"), grade.title, least=False)))
+        variants.append(("against throughput", _tradeoff_spec(fast, "", title("images_per_s"), grade.title, least=False)))
     if not variants:
         return "fewer than two finished runs have both a time and a validation"
     notes = "The line joins the runs that no other run beats in both."
@@ -265,9 +297,11 @@ def curves(runs: Sequence[RunRecord], epochs: Sequence[EpochRecord]) -> Chart | 
         return "no run has two epochs or more: give run folders, logs, or a runs.csv with its epochs.csv beside it"
     step = -(-len(every) // LINES)
     drawn = every[::step]
-    names = [*varying(drawn, IDENTITY), *varying(drawn, [*GRID, "seed"])]
+    names = telling(drawn, [*IDENTITY, *GRID, "seed"])
     words = [label(run, names) if names else str(run.run_id) for run in drawn]
-    coloured = next((name for name in ("platform", "model", "batch_size", "seed") if name in names and len(distinct(drawn, name)) <= SERIES), None)
+    coloured = next(
+        (name for name in ("platform", "model", "batch_size", "seed") if name in names and len(distinct(drawn, name)) <= SERIES), None
+    )
     variants = []
     registry = columns(EpochRecord)
     for name in CURVES:
@@ -282,7 +316,7 @@ def curves(runs: Sequence[RunRecord], epochs: Sequence[EpochRecord]) -> Chart | 
             variants.append((words_of, _curve_spec(rows, words_of, coloured)))
     if not variants:
         return "no epoch has a loss, a validation or a throughput"
-    note = "" if step == 1 else f"{len(drawn)} of {len(every)} runs are drawn, every {step}th: choose fewer with --filter."
+    note = "" if step == 1 else f"{len(drawn)} of {len(every)} runs are drawn, one in {step}: choose fewer with --filter."
     return Chart("Curves", "How did losses and quality develop?", variants, note)
 
 
@@ -295,7 +329,13 @@ def _curve_spec(rows: list[Spec], words: str, coloured: str | None) -> Spec:
         "height": 340,
         "usermeta": {"columns": 1},
         "encoding": {
-            "x": {"field": "x", "type": "quantitative", "title": "epoch", "axis": {"tickMinStep": 1, "format": "d"}, "scale": {"zero": False, "nice": False}},
+            "x": {
+                "field": "x",
+                "type": "quantitative",
+                "title": "epoch",
+                "axis": {"tickMinStep": 1, "format": "d"},
+                "scale": {"zero": False, "nice": False},
+            },
             "y": {"field": "y", "type": "quantitative", "title": words, "scale": y_scale},
             "color": {"field": "series", "type": "nominal", "title": heading},
             "strokeDash": {"field": "series", "type": "nominal", "title": heading},
@@ -311,7 +351,9 @@ def _curve_spec(rows: list[Spec], words: str, coloured: str | None) -> Spec:
 
 def kernels(runs: Sequence[RunRecord]) -> Chart | str:
     """The average time of the biggest kernel, a bar a run, the colour saying which kernel."""
-    every = in_order([run for run in runs if run.biggest_kernel_avg_s is not None and not failed(run)], [*IDENTITY, *GRID, "seed", "run_id"])
+    every = in_order(
+        [run for run in runs if run.biggest_kernel_avg_s is not None and not failed(run)], [*IDENTITY, *GRID, "seed", "run_id"]
+    )
     if not every:
         return "no run has a kernel summary"
     step = -(-len(every) // BARS)
@@ -335,20 +377,20 @@ def kernels(runs: Sequence[RunRecord]) -> Chart | str:
         "params": [_pick()],
         "mark": {"type": "bar"},
         "encoding": {
-            "y": {"field": "row", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 260}},
+            "y": {"field": "row", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 340}},
             "x": {"field": "y", "type": "quantitative", "title": axis},
             "color": {"field": "series", "type": "nominal", "title": None, "legend": {"orient": "bottom", "columns": 1, "labelLimit": 620}},
             "opacity": _faded(),
             "tooltip": _tips(row="run", series="kernel", shown="average", share="share of its domain"),
         },
     }
-    note = "" if step == 1 else f"{len(drawn)} of {len(every)} runs are drawn, every {step}th."
+    note = "" if step == 1 else f"{len(drawn)} of {len(every)} runs are drawn, one in {step}."
     return Chart("Biggest kernel", "How long is one call of the biggest kernel?", [(axis, spec)], note)
 
 
 def _row_labels(runs: Sequence[RunRecord]) -> list[str]:
     """A label a run, each different: equal ones are numbered."""
-    names = [*varying(runs, IDENTITY), *varying(runs, GRID)]
+    names = telling(runs, [*IDENTITY, *GRID])
     words = [label(run, names) if names else str(run.run_id) for run in runs]
     return [f"{word} #{words[:k].count(word) + 1}" if words.count(word) > 1 else word for k, word in enumerate(words)]
 
@@ -367,12 +409,14 @@ def operators(records: Records) -> Chart | str:
         step = -(-len(every) // BARS)
         drawn = every[::step]
         if step > 1:
-            notes.append(f"{len(drawn)} of {len(every)} runs are drawn, every {step}th.")
+            notes.append(f"{len(drawn)} of {len(every)} runs are drawn, one in {step}.")
         rows = []
         for word, run in zip(_row_labels(drawn), drawn, strict=True):
             parts = totals[domain, run.run_id]
             whole = sum(parts.values())
-            rows += [{"row": word, "series": kind, "share": parts[kind] / whole, "order": k} for k, kind in enumerate(OPERATORS) if kind in parts]
+            rows += [
+                {"row": word, "series": kind, "share": parts[kind] / whole, "order": k} for k, kind in enumerate(OPERATORS) if kind in parts
+            ]
         kinds = [kind for kind in OPERATORS if any(row["series"] == kind for row in rows)]
         variants.append((words, _operator_spec(rows, kinds, words)))
     if not variants:
@@ -388,8 +432,14 @@ def _operator_spec(rows: list[Spec], kinds: Sequence[str], words: str) -> Spec:
         "params": [_pick()],
         "mark": {"type": "bar"},
         "encoding": {
-            "y": {"field": "row", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 260}},
-            "x": {"field": "share", "type": "quantitative", "title": f"part of the profile's {words}", "axis": {"format": ".0%"}, "scale": {"domain": [0, 1]}},
+            "y": {"field": "row", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 340}},
+            "x": {
+                "field": "share",
+                "type": "quantitative",
+                "title": f"part of the profile's {words}",
+                "axis": {"format": ".0%"},
+                "scale": {"domain": [0, 1]},
+            },
             "color": {"field": "series", "type": "nominal", "title": None, "sort": list(kinds), "scale": {"scheme": "tableau20"}},
             "order": {"field": "order", "type": "quantitative"},
             "opacity": _faded(),
@@ -411,7 +461,7 @@ def repeats(runs: Sequence[RunRecord]) -> Chart | str:
     step = -(-len(every) // BARS)
     boxes = every[::step]
     divisor, axis = scale("s", measure.title, [value for cell in boxes for _, value in cell])
-    names = varying([cell[0][0] for cell in boxes], [*IDENTITY, *GRID]) or list(GRID)
+    names = telling([cell[0][0] for cell in boxes], [*IDENTITY, *GRID]) or list(GRID)
     thin = max(1, sum(map(len, boxes)) // POINTS)
     rows = [
         {"row": f"{label(cell[0][0], names)} (n={len(cell)})", "y": value / divisor, "run": run.run_id}
@@ -423,15 +473,18 @@ def repeats(runs: Sequence[RunRecord]) -> Chart | str:
         "data": {"values": rows},
         "height": {"step": 26},
         "usermeta": {"columns": 1},
-        "encoding": {"y": {"field": "row", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 280}}, "x": along},
+        "encoding": {"y": {"field": "row", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 340}}, "x": along},
         "layer": [
             {"mark": {"type": "boxplot", "extent": "min-max", "size": 14, "color": "#56B4E9", "median": {"color": "currentColor"}}},
-            {"mark": {"type": "tick", "opacity": 0.6, "color": "currentColor"}, "encoding": {"tooltip": [*_tips(run="run"), {"field": "y", "title": axis, "format": ".4~g"}]}},
+            {
+                "mark": {"type": "tick", "opacity": 0.6, "color": "currentColor"},
+                "encoding": {"tooltip": [*_tips(run="run"), {"field": "y", "title": axis, "format": ".4~g"}]},
+            },
         ],
     }
-    notes = [f"{len(boxes)} of {len(every)} cells are drawn, every {step}th."] if step > 1 else []
+    notes = [f"{len(boxes)} of {len(every)} cells are drawn, one in {step}."] if step > 1 else []
     if thin > 1:
-        notes.append(f"Every {thin}th repeat is used.")
+        notes.append(f"One repeat in {thin} is used.")
     return Chart("Repeats", "How much do repeats of one cell differ?", [(axis, spec)], " ".join(notes))
 
 

@@ -47,7 +47,9 @@ def _fits(models: Sequence[Fit]) -> PageTable:
         terms = (model.start_s, model.image_s, model.step_s)
         rows.append([Cell(model.heading), Cell(str(model.count), model.count), *map(_seconds, terms)])
     words = [("runs", True), ("start", True), ("image", True), ("step", True)]
-    return PageTable([("", "", False, True), *((text, "", kind, True) for text, kind in words)], rows, f"What {models[0].measure} is made of")
+    return PageTable(
+        [("", "", False, True), *((text, "", kind, True) for text, kind in words)], rows, f"What {models[0].measure} is made of"
+    )
 
 
 def _gaps(items: Sequence[Prediction]) -> PageTable:
@@ -56,8 +58,16 @@ def _gaps(items: Sequence[Prediction]) -> PageTable:
         cell = item.cell
         counts = [Cell(str(number), number) for number in (cell.batch_size, cell.epochs, cell.images)]
         rows.append([Cell(item.fit.heading), *counts, _seconds(item.seconds), Cell(item.fit.beyond(cell))])
-    words = [("batch size", True), ("epochs", True), ("images", True), (f"predicted {items[0].fit.measure}", True), ("beyond the runs in", False)]
-    return PageTable([("", "", False, True), *((text, "", kind, True) for text, kind in words)], rows, "Cells of the grid without a finished run")
+    words = [
+        ("batch size", True),
+        ("epochs", True),
+        ("images", True),
+        (f"predicted {items[0].fit.measure}", True),
+        ("beyond the runs in", False),
+    ]
+    return PageTable(
+        [("", "", False, True), *((text, "", kind, True) for text, kind in words)], rows, "Cells of the grid without a finished run"
+    )
 
 
 def _seconds(value: float | None) -> Cell:

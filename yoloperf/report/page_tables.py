@@ -34,6 +34,7 @@ class Cell:
     hrefs: Sequence[str] = ()
     mark: str = ""  # class of its look: a status, or "best"
     key: str = ""  # anchor of the row
+    whole: str = ""  # its full text, where it is shortened
 
 
 @dataclass(frozen=True)
@@ -51,31 +52,36 @@ def anchor(number: int) -> str:
     return f"run-{number}"
 
 
-def runs_table(runs: Sequence[RunRecord], links: Mapping[str, str], texts: Mapping[str, str]) -> PageTable:
-    """A row a run: what tells it apart, how it ended, its figures. `links` and `texts` are run_id -> address or path of its log."""
+def runs_table(runs: Sequence[RunRecord], links: Mapping[str, str]) -> PageTable:
+    """A row a run: what tells it apart, how it ended, its figures. `links` is run_id -> address of its log, where one can be given."""
     kept = runs if len(runs) <= MAX_ROWS else sorted(runs, key=lambda run: not failed(run))[:MAX_ROWS]
     identity = present(runs, [*differing(runs, IDENTITY), *GRID, *differing(runs, ("seed",))])
     first = present(runs, [*(name for name in STUDY if name not in GRID), *_FIRST])
     rest = [name for name in present(runs, [name for name in RUN_COLUMNS if name in FIGURES]) if name not in first]
     first = [name for name in RUN_COLUMNS if name in first]
     names = [*identity, "status", *first, *(rest if len(runs) <= WIDE_ROWS else [])]
-    headings = [("run", "Identity of the run; leads to its raw log.", False, True)]
+    headings = [("run", "Leads to the raw log.", False, True)]
     for name in names:
         numeric = not str(RUN_COLUMNS[name].type).startswith("str")
         headings.append((title(name, runs), RUN_COLUMNS[name].metadata["doc"], numeric, name not in rest))
+    away = any(_path(run, links) for run in kept)
+    if away:
+        headings.append(("log", "Where the run was read from; not at or below this page's folder, so no link leads there.", False, True))
     rows = []
     for number, run in enumerate(kept):
         name = str(run.run_id)
-        lead = Cell(name, None, [links[name]] if name in links else (), "", anchor(number))
-        if name not in links and texts.get(name):
-            lead = Cell(f"{name} ({texts[name]})" if texts[name] != name else name, key=anchor(number))
-        rows.append([lead, *(_run_cell(run, column) for column in names)])
+        lead = Cell(run.trial or name, None, [links[name]] if name in links else (), "", anchor(number), name)
+        rows.append([lead, *(_run_cell(run, column) for column in names), *([Cell(_path(run, links))] if away else [])])
     note = ""
     if len(kept) < len(runs):
         lost = sum(map(failed, runs))
         note = f"{len(kept)} of {len(runs)} runs are listed, all {min(lost, len(kept))} that failed among them; runs.csv has every one."
     few = [k for k, name in enumerate(names, 1) if name in (*IDENTITY, "status") and 1 < len({row[k].text for row in rows}) <= 24]
     return PageTable(headings, rows, "", note, few)
+
+
+def _path(run: RunRecord, links: Mapping[str, str]) -> str:
+    return "" if str(run.run_id) in links else run.source or ""
 
 
 def _run_cell(run: RunRecord, name: str) -> Cell:
@@ -145,7 +151,7 @@ def _summary(comparison: Comparison, metrics: Sequence[str]) -> PageTable:
         cells = [Cell(title(metric)), Cell({"lower": "less", "higher": "more"}.get(BETTER.get(metric, ""), ""))]
         for level in others:
             value = median_ratio(comparison, level, metric)
-            cells.append(Cell("" if value is None else f"{value:.2f}", value, (), _side(metric, value)))
+            cells.append(Cell("" if value is None else f"{value:.2f}" if value < 100 else f"{value:.0f}", value, (), _side(metric, value)))
         judged = metric in BETTER
         cells += [Cell(str(score[level]) if judged else "", score[level] if judged else None) for level in comparison.levels]
         cells.append(Cell(str(contested(comparison, metric)), contested(comparison, metric)))
@@ -180,12 +186,17 @@ def _cell_table(comparison: Comparison, metric: str, links: Mapping[str, str]) -
                 cells.append(Cell(text, _number(text)))
         rows.append(cells)
     median = [Cell(text) for text in plain.rows[-1].cells]
-    note = f"{MAX_CELLS} of {len(rows)} cells are listed; `yoloperf compare --by {comparison.by}` prints all." if len(rows) > MAX_CELLS else ""
+    note = (
+        f"{MAX_CELLS} of {len(rows)} cells are listed; `yoloperf compare --by {comparison.by}` prints all." if len(rows) > MAX_CELLS else ""
+    )
     return PageTable(_headings(plain.headings, plain.numeric), [*rows[:MAX_CELLS], median], plain.title, note)
 
 
 def _plain(table: Any) -> PageTable:
-    rows = [[Cell(text, _number(text), (), "best" if (i, j) in table.best else "") for j, text in enumerate(row.cells)] for i, row in enumerate(table.rows)]
+    rows = [
+        [Cell(text, _number(text), (), "best" if (i, j) in table.best else "") for j, text in enumerate(row.cells)]
+        for i, row in enumerate(table.rows)
+    ]
     note = f"{MAX_CELLS} of {len(rows)} tests are listed." if len(rows) > MAX_CELLS else ""
     return PageTable(_headings(table.headings, table.numeric), rows[:MAX_CELLS], table.title, note)
 
@@ -209,7 +220,9 @@ def overview(runs: Sequence[RunRecord]) -> PageTable:
         parts.setdefault((run.platform or "not recorded", run.sweep or "none"), Counter())[run.status] += 1
     rows = []
     for (platform, sweep), counts in sorted(parts.items()):
-        numbers = [Cell(str(counts[end]), counts[end], (), "" if counts[end] == 0 or end == "ok" else f"status {end or 'unsaid'}") for end in ends]
+        numbers = [
+            Cell(str(counts[end]), counts[end], (), "" if counts[end] == 0 or end == "ok" else f"status {end or 'unsaid'}") for end in ends
+        ]
         rows.append([Cell(platform), Cell(sweep), Cell(str(counts.total()), counts.total()), *numbers])
     headings = [("platform", "", False, True), ("sweep", "", False, True), ("runs", "", True, True)]
     note = f"{MAX_CELLS} of {len(rows)} sweeps are listed." if len(rows) > MAX_CELLS else ""

@@ -20,6 +20,7 @@ from yoloperf.report.columns import (
     differing,
     distinct,
     failed,
+    fullest,
     in_order,
     label,
     place,
@@ -112,9 +113,9 @@ def _labels(runs: Sequence[RunRecord]) -> list[str]:
 
 def grid_metrics(runs: Sequence[RunRecord]) -> list[str]:
     """What the grid shows: time, memory, quality, each by the best column that has a value."""
-    time = present(runs, ("wall_s", "user_s"))[:1]
+    time = fullest(runs, ("wall_s", "user_s"))
     memory = present(runs, ("max_rss_bytes", "gpu_mem_peak_bytes"))
-    quality = present(runs, ("map50",)) or present(runs, ("precision", "recall"))
+    quality = ["map50"] if fullest(runs, ("map50", "recall")) == ["map50"] else present(runs, ("precision", "recall"))
     return [*time, *memory, *quality]
 
 
