@@ -85,6 +85,7 @@ def test_model_is_named_by_cfg_then_weights() -> None:
         ({"batch_size": True}, "must be a number"),
         ({"epochs": 0}, "epochs must be a whole number of at least 1"),
         ({"img_size": 400}, "choose 384 or 416"),
+        ({"img_size": 20}, "multiple of 32: choose 32$"),
         ({"lr_scale": 0}, "greater than 0"),
         ({"precision": "fp8"}, "unknown precision 'fp8'"),
         ({"threads": 0}, "threads must be"),

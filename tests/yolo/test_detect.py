@@ -52,7 +52,7 @@ def test_sources(weights: str, folder: Path, capsys: pytest.CaptureFixture[str])
     [
         (["--source", "nowhere/*.jpg"], "no images at nowhere"),
         (["--source", ".", "--conf", "2"], "--conf must be from 0 to 1"),
-        (["--source", "FOLDER", "--img", "50"], "not a multiple of 32: choose 64"),
+        (["--source", "FOLDER", "--img", "50"], "not a multiple of 32: choose 32 or 64"),
     ],
 )
 def test_bad_input(flags: list[str], message: str, weights: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

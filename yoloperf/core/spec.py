@@ -43,15 +43,13 @@ class TrialSpec:
     cache: str = _option("disk", "where decoded images are kept between epochs and runs", choices=CACHES, const="disk")
 
     def __post_init__(self) -> None:
-        for name in ("img_size", "batch_size", "epochs", "accumulate"):
+        check_img_size(self.img_size)
+        for name in ("batch_size", "epochs", "accumulate"):
             _at_least(name, getattr(self, name), 1)
         _at_least("seed", self.seed, 0)
         for name in ("threads", "workers"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
-        if self.img_size % STRIDE:
-            below = self.img_size // STRIDE * STRIDE
-            raise UserError(f"img_size {self.img_size} is not a multiple of {STRIDE}: choose {max(below, STRIDE)} or {below + STRIDE}")
         if not self.lr_scale > 0:
             raise UserError(f"lr_scale must be greater than 0, not {self.lr_scale}")
         choose(self.precision, PRECISIONS, "precision")
@@ -78,6 +76,15 @@ class TrialSpec:
             if value != item.default:
                 flags += [_flag(item.name), str(value)]
         return flags
+
+
+def check_img_size(img_size: int) -> None:
+    """Raises UserError for a side that the network cannot take, with the nearest that it can."""
+    _at_least("img_size", img_size, 1)
+    if img_size % STRIDE:
+        below = img_size // STRIDE * STRIDE
+        nearest = f"{below} or {below + STRIDE}" if below else STRIDE
+        raise UserError(f"img_size {img_size} is not a multiple of {STRIDE}: choose {nearest}")
 
 
 def _at_least(name: str, value: Any, least: int) -> None:

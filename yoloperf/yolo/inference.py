@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from yoloperf.core.errors import UserError
+from yoloperf.core.spec import check_img_size
 from yoloperf.datasets.config import class_names
 from yoloperf.yolo.boxes import decode_heads, suppress
 from yoloperf.yolo.device import Compute
@@ -51,8 +51,7 @@ class Detector:
         checkpoint = load_weights(find_weights(weights), cfg)
         self.compute = compute
         self.img_size = img_size or checkpoint.img_size or 416
-        if self.img_size % 32:
-            raise UserError(f"image size {self.img_size} is not a multiple of 32: choose {self.img_size // 32 * 32 + 32}")
+        check_img_size(self.img_size)
         self.network = checkpoint.build().fuse().to(compute.device).to(memory_format=torch.channels_last)
         self.names = names or checkpoint.names or _default_names(self.network.classes)
 

@@ -7,6 +7,7 @@ import torch
 
 from yoloperf.core.errors import UserError
 from yoloperf.core.limits import available_cores
+from yoloperf.core.spec import check_img_size
 from yoloperf.core.verb import Result, Verb
 from yoloperf.datasets.cache import cache_folder
 from yoloperf.datasets.config import SPLITS, load_data_config
@@ -30,8 +31,7 @@ def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> Result:
-    if args.img_size < 32 or args.img_size % 32:
-        raise UserError(f"--img {args.img_size} is not a multiple of 32: choose {max(1, args.img_size // 32) * 32}")
+    check_img_size(args.img_size)
     compute = prepare(args.device, args.precision, args.threads)
     config = load_data_config(args.data)
     network = load_weights(find_weights(args.weights), args.cfg).build()
