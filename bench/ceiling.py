@@ -27,9 +27,11 @@ from yoloperf.datasets.labels import load_split
 from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
 from yoloperf.yolo.device import Compute, prepare
 from yoloperf.yolo.images import open_images
+from yoloperf.yolo.interrupt import Interrupts
 from yoloperf.yolo.loader import Batch
 from yoloperf.yolo.recipe import load_recipe
 from yoloperf.yolo.trainer import Trainer
+from yoloperf.yolo.world import World
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -87,7 +89,8 @@ def measure(
     with ThreadPoolExecutor(cores) as pool, tempfile.TemporaryDirectory() as folder:
         images = open_images(split, img_size, "disk", cache_folder(config), cores)
         ceiling_pass = convolutions(network, batch_size, img_size, compute)
-        trainer = Trainer(spec, load_recipe("default"), network, list(config.names), compute, split, images, pool, RunDir(folder))
+        recipe, rundir, world = load_recipe("default"), RunDir(folder), World(compute.device)
+        trainer = Trainer(spec, recipe, network, list(config.names), compute, split, images, pool, rundir, Interrupts(), world)
         source = batches(trainer)
 
         def train_pass() -> None:

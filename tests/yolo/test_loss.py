@@ -7,8 +7,11 @@ import torch
 from yoloperf.yolo.darknet import Darknet, Head, load_cfg, with_classes
 from yoloperf.yolo.loss import DetectionLoss, assign
 from yoloperf.yolo.recipe import load_recipe
+from yoloperf.yolo.world import World
 
 ANCHORS = torch.tensor([[1.0, 1.0], [3.0, 2.0], [6.0, 6.0]])
+
+ALONE = World(torch.device("cpu"))
 
 
 def _targets(batch: int, rows: int, used: int, seed: int) -> torch.Tensor:
@@ -54,7 +57,7 @@ def test_assignment_equals_the_rule_box_by_box() -> None:
 
 def test_no_boxes_means_objectness_only() -> None:
     network = Darknet(with_classes(load_cfg("yolov3-tiny"), 3))
-    losses = DetectionLoss(network, load_recipe("default"), 64)(network(torch.rand(2, 3, 64, 64)), torch.zeros(2, 32, 5))
+    losses = DetectionLoss(network, load_recipe("default"), 64, ALONE)(network(torch.rand(2, 3, 64, 64)), torch.zeros(2, 32, 5))
     assert losses.box == 0 and losses.cls == 0 and losses.obj > 0
     losses.total.backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
@@ -63,7 +66,7 @@ def test_no_boxes_means_objectness_only() -> None:
 def test_padding_rows_change_nothing() -> None:
     torch.manual_seed(0)
     network = Darknet(with_classes(load_cfg("yolov3-tiny"), 3))
-    loss = DetectionLoss(network, load_recipe("default"), 96)
+    loss = DetectionLoss(network, load_recipe("default"), 96, ALONE)
     outputs = network(torch.rand(2, 3, 96, 96))
     targets = _targets(2, 32, 5, seed=2)
     few, many = loss(outputs, targets[:, :5]), loss(outputs, torch.cat((targets, torch.zeros(2, 64, 5)), 1))
@@ -74,7 +77,7 @@ def test_perfect_boxes_have_no_box_loss_and_moved_ones_that_of_their_overlap() -
     """By Darknet's decoding raw zeros are a box at the cell's centre with the anchor's size."""
     network = Darknet(load_cfg("yolov3-tiny"))
     recipe = dataclasses.replace(load_recipe("default"), anchor_ratio=1.01)  # no other anchor answers
-    loss = DetectionLoss(network, recipe, 96)
+    loss = DetectionLoss(network, recipe, 96, ALONE)
     outputs = [torch.zeros(1, 96 // stride, 96 // stride, 3, 85) for stride in (32, 16)]
     width, height = network.heads[1].anchors[1].tolist()
 
