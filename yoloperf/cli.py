@@ -16,6 +16,7 @@ VERBS = {
     "sweep": "yoloperf.harness.verbs",
     "status": "yoloperf.harness.verbs",
     "explain": "yoloperf.harness.verbs",
+    "task": "yoloperf.harness.slurm_verbs",
     "parse": "yoloperf.parsing.verbs",
     "check-table": "yoloperf.parsing.verbs",
     "merge": "yoloperf.report.merge",

@@ -17,7 +17,7 @@ RESUMED = ("interrupted", "cancelled", "preempted", "timeout")  # states whose n
 
 @dataclass(frozen=True)
 class CellState:
-    """state: ok, oom (these two are done), running, failed, timeout, cancelled, preempted, interrupted, changed or missing."""
+    """state: ok, oom (these two are done), queued, running, failed, timeout, cancelled, preempted, interrupted, changed or missing."""
 
     state: str
     reason: str | None = None
@@ -34,6 +34,8 @@ class CellState:
         """Whether the cell runs in the next sweep, and why."""
         if self.done:
             return "is done" if self.state == "ok" else f"is done, out of memory being a result: {self.reason}"
+        if self.state == "queued":
+            return f"is queued: {self.reason}"
         if self.state == "running":
             return f"is running, {self.epochs_done} epochs done"
         if self.state in RESUMED and self.epochs_done:

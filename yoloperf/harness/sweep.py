@@ -2,7 +2,7 @@
 
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +30,9 @@ class Place:
 class StopRequests:
     """Counts SIGINT and SIGTERM instead of dying of them, so that a stop never falls between two steps that belong together."""
 
-    def __init__(self) -> None:
+    def __init__(self, signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> None:
         self.count = 0
+        self._signals = signals
 
     def __call__(self) -> int:
         return self.count
@@ -42,7 +43,7 @@ class StopRequests:
     @contextmanager
     def listening(self) -> Iterator["StopRequests"]:
         """Main thread only."""
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._note) for number in self._signals}
         try:
             yield self
         finally:
