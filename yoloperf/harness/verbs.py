@@ -11,6 +11,8 @@ from typing import Any
 from yoloperf.core.errors import UserError, choose
 from yoloperf.core.units import show_seconds
 from yoloperf.core.verb import Result, Verb
+from yoloperf.harness import slurm_verbs
+from yoloperf.harness.launch.submission import overlaid
 from yoloperf.harness.profilers import NAMES, gnu_time, make_profiler
 from yoloperf.harness.progress import Progress
 from yoloperf.harness.state import RESUMED
@@ -18,7 +20,7 @@ from yoloperf.harness.supervise import Context, command, default_trainer
 from yoloperf.harness.sweep import Place, StopRequests, claimed, run_sweep, survey, tally
 from yoloperf.harness.sweepfile import SweepSpec, load_sweep, slug
 
-LAUNCHERS = ("local",)
+LAUNCHERS = ("local", *slurm_verbs.LAUNCHERS)
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,11 @@ def _target(file: Path, args: argparse.Namespace) -> _Target:
 def _configure_sweep(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="sweep file, see sweeps/README.md")
     _place_flags(parser)
-    parser.add_argument("--launcher", default="local", help="where the cells run: local (default)")
+    parser.add_argument("--launcher", default="local", help="where the cells run: local (default), slurm, or slurm-script, which only writes the scripts")
     parser.add_argument("--profiler", default="auto", help=f"{', '.join(NAMES)} (default: auto, which says what it takes and why)")
     parser.add_argument("--profile-steps", type=int, default=10, metavar="N", help="training steps that torch looks at (default: 10)")
     parser.add_argument("--dry-run", action="store_true", help="print the command line of every cell that would run; write nothing")
+    slurm_verbs.add_flags(parser)
 
 
 def sweep_cells(args: argparse.Namespace, trainer: Sequence[str] | None = None) -> Result:
@@ -65,6 +68,9 @@ def sweep_cells(args: argparse.Namespace, trainer: Sequence[str] | None = None) 
     """
     choose(args.launcher, LAUNCHERS, "launcher")
     target = _target(args.file, args)
+    if args.launcher in slurm_verbs.LAUNCHERS and not args.dry_run:
+        choose(args.profiler, NAMES, "profiler")  # whether it works is known on the node
+        return slurm_verbs.submit(args, target.sweep, target.platform, target.folder, trainer)
     profiler, why = make_profiler(args.profiler, args.profile_steps)
     context = Context(target.sweep.name, target.platform, profiler, trainer or default_trainer(), target.sweep.timeout_s)
     if args.dry_run:
@@ -118,8 +124,10 @@ def _status(args: argparse.Namespace) -> Result:
     results = []
     for file in args.files:
         target = _target(file, args)
-        places = survey(target.sweep, target.folder)
+        places, unknown = overlaid(survey(target.sweep, target.folder), target.folder)
         print(target.title(places))
+        if unknown:
+            print(f"  the queue is unknown, so this is what the files say: {unknown}")
         width = max(len(item.cell.trial) for item in places)
         for item in places:
             state, epochs = item.state, item.cell.spec.epochs
@@ -131,7 +139,7 @@ def _status(args: argparse.Namespace) -> Result:
 
 
 def _note(item: Place) -> str:
-    return "" if item.state.state in ("missing", "ok", "running") else item.state.reason or ""
+    return "" if item.state.state in ("missing", "ok") else item.state.reason or ""
 
 
 def _configure_explain(parser: argparse.ArgumentParser) -> None:
@@ -142,7 +150,7 @@ def _configure_explain(parser: argparse.ArgumentParser) -> None:
 
 def _explain(args: argparse.Namespace) -> Result:
     target = _target(args.file, args)
-    places = survey(target.sweep, target.folder)
+    places, _ = overlaid(survey(target.sweep, target.folder), target.folder)
     if args.trial is not None:
         choose(args.trial, [item.cell.trial for item in places], f"trial of {target.sweep.name}")
         places = [item for item in places if item.cell.trial == args.trial]
