@@ -4,11 +4,10 @@ import argparse
 import contextlib
 import importlib
 import json
-import os
 import sys
 
 from yoloperf import __version__
-from yoloperf.core.errors import UserError, choose
+from yoloperf.core.errors import choose, exit_code
 from yoloperf.core.verb import Result, Verb
 
 # verb -> module that holds a Verb of that name ("check-table" is check_table there)
@@ -16,6 +15,7 @@ VERBS = {
     "sweep": "yoloperf.harness.verbs",
     "status": "yoloperf.harness.verbs",
     "explain": "yoloperf.harness.verbs",
+    "doctor": "yoloperf.harness.doctor",
     "task": "yoloperf.harness.slurm_verbs",
     "parse": "yoloperf.parsing.verbs",
     "check-table": "yoloperf.parsing.verbs",
@@ -57,33 +57,25 @@ def usage() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb and return the exit code: 2 for a UserError, 130 after Ctrl-C."""
+    """Run one verb and return the exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    return exit_code("yoloperf", lambda: _main(argv))
+
+
+def _main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0 if argv else 2
     if argv[0] == "--version":
         print(__version__)
         return 0
-    try:
-        name = choose(argv[0], VERBS, "verb")
-        verb = load(name)
-        args = parser_for(name, verb).parse_args(argv[1:])
-        code, result = _run(verb, args)
-        if args.json:
-            print(json.dumps(result, allow_nan=False))
-        sys.stdout.flush()
-        return code
-    except UserError as error:
-        print(f"yoloperf: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("yoloperf: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # `yoloperf table | head`: what reads us went away; a second error at interpreter exit would follow
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    name = choose(argv[0], VERBS, "verb")
+    verb = load(name)
+    args = parser_for(name, verb).parse_args(argv[1:])
+    code, result = _run(verb, args)
+    if args.json:
+        print(json.dumps(result, allow_nan=False))
+    return code
 
 
 def _run(verb: Verb, args: argparse.Namespace) -> Result:

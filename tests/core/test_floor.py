@@ -1,13 +1,16 @@
 import io
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yoloperf.core.errors import UserError, choose
+from yoloperf.core.errors import UserError, choose, exit_code
 from yoloperf.core.events import PREFIX, emit, read
 from yoloperf.core.record import EpochRecord, KernelRecord, RunRecord, columns, from_csv, to_csv
 from yoloperf.core.rundir import RunDir, write_atomic
@@ -26,6 +29,23 @@ def test_what_is_shown_is_near_the_value(duration: float, size: int) -> None:
 def test_choose_suggests() -> None:
     with pytest.raises(UserError, match="unknown fruit 'aple': did you mean 'apple'. choose from apple, pear"):
         choose("aple", ["pear", "apple"], "fruit")
+
+
+def test_a_command_ends_quietly_when_nobody_reads_it() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "from yoloperf.core.errors import exit_code; raise SystemExit(exit_code('x', lambda: print('lost') or 5))"
+    done = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_interrupted_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    def act() -> int:
+        raise KeyboardInterrupt
+
+    assert exit_code("x", act) == 130
+    assert capsys.readouterr().err == "x: interrupted\n"
 
 
 json_values = st.recursive(

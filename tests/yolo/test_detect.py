@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -45,6 +48,15 @@ def test_sources(weights: str, folder: Path, capsys: pytest.CaptureFixture[str])
     for source, count in ((folder / "1.jpg", 1), (folder, 3), (folder / "[01].jpg", 2)):
         assert main(["--weights", weights, "--source", str(source)]) == 0
         assert sum(line.startswith(str(folder)) for line in capsys.readouterr().out.splitlines()) == count
+
+
+def test_ends_quietly_when_nobody_reads_on(weights: str, folder: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "yoloperf.yolo.detect", "--weights", weights, "--source", str(folder)]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writer)
+    assert done.returncode == 0 and "Error" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,35 @@
-"""The one error that is shown to people without a traceback."""
+"""The one error that is shown to people without a traceback, and how a command ends."""
 
 import difflib
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable
 
 
 class UserError(Exception):
     """Input that the user can mend. The message names the valid choice or the next step.
 
-    The command line prints it as one line and exits with code 2; every other exception is a bug and
-    keeps its traceback.
+    A command prints it as one line and exits with code 2; every other exception is a bug and keeps its
+    traceback.
     """
+
+
+def exit_code(program: str, act: Callable[[], int]) -> int:
+    """What `act` returns, 2 after a UserError, 130 after Ctrl-C, 0 when nobody reads its output any more (`| head`)."""
+    try:
+        code = act()
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # what is still buffered would fail a second time when the interpreter ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def choose(word: str, choices: Iterable[str], what: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from yoloperf.core.errors import UserError
+from yoloperf.core.errors import UserError, exit_code
 from yoloperf.core.rundir import write_atomic
 from yoloperf.datasets.images import SUFFIXES
 from yoloperf.yolo.device import add_flags, prepare
@@ -46,13 +46,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Detect; returns 0, 1 when an image could not be read, 2 for a UserError."""
+    """Detect; returns 1 when an image could not be read, otherwise as `exit_code` does."""
     args = parser().parse_args(argv)
-    try:
-        return run(args)
-    except UserError as error:
-        print(f"detect.py: {error}", file=sys.stderr)
-        return 2
+    return exit_code("detect.py", lambda: run(args))
 
 
 def run(args: argparse.Namespace) -> int:
