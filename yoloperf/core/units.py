@@ -30,3 +30,8 @@ def show_bytes(value: float) -> str:
 def _three_digits(value: float) -> str:
     """Trailing zeros stay, so that the figures of a column stand under each other: "9.50", "39.0", "408"."""
     return f"{value:.0f}" if value >= 99.95 else f"{value:#.3g}"
+
+
+def show_money(value: float) -> str:
+    """An amount without its currency: cents from one unit up, two digits below: "12.40", "0.53", "0.0021"."""
+    return f"{value:.2f}" if value >= 0.095 or not value else f"{value:.2g}"
