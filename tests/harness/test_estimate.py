@@ -171,3 +171,13 @@ def test_real_runs_are_foretold_by_the_others(tmp_path: Path) -> None:
         aside.rename(path.parent)
     assert median(misses) == 0
     assert max(misses) < 0.25, misses
+
+
+def test_a_dry_run_shows_it_and_writes_nothing(house: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    house.write({"batch_size": [4, 8]})
+    code, result = house.sweep("--dry-run")
+    said = capsys.readouterr().out
+    assert code == 0
+    assert [item["trial"] for item in result["estimate"]["cells"]] == list(result["commands"])
+    assert "machine time: " in said
+    assert not house.logs.exists()

@@ -12,6 +12,7 @@ from yoloperf.core.errors import UserError, choose
 from yoloperf.core.units import show_seconds
 from yoloperf.core.verb import Result, Verb
 from yoloperf.harness import slurm_verbs
+from yoloperf.harness.estimate import estimate
 from yoloperf.harness.launch.submission import overlaid
 from yoloperf.harness.profilers import NAMES, gnu_time, make_profiler
 from yoloperf.harness.progress import Progress
@@ -54,10 +55,10 @@ def _target(file: Path, args: argparse.Namespace) -> _Target:
 def _configure_sweep(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="sweep file, see sweeps/README.md")
     _place_flags(parser)
-    parser.add_argument("--launcher", default="local", help="where the cells run: local (default), slurm, or slurm-script, which only writes the scripts")
+    parser.add_argument("--launcher", default="local", help="local (default), slurm, or slurm-script, which only writes the scripts")
     parser.add_argument("--profiler", default="auto", help=f"{', '.join(NAMES)} (default: auto, which says what it takes and why)")
     parser.add_argument("--profile-steps", type=int, default=10, metavar="N", help="training steps that torch looks at (default: 10)")
-    parser.add_argument("--dry-run", action="store_true", help="print the command line of every cell that would run; write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print every command that would run, and an estimate of time, cost and disk")
     slurm_verbs.add_flags(parser)
 
 
@@ -112,7 +113,10 @@ def _dry_run(target: _Target, context: Context) -> Result:
     lines = {item.cell.trial: shlex.join(command(item.cell, item.run, context, item.state.state in RESUMED)) for item in todo}
     print(*lines.values(), sep="\n", end="\n" if lines else "")
     print(target.title(places))
-    return 0, {**_result(target, places), "commands": lines}
+    left = [(item.cell, item.state.epochs_done if item.state.state in RESUMED else 0) for item in todo]
+    guess = estimate(left, target.folder.parents[1], target.platform)
+    print(*guess.lines(), sep="\n", end="\n" if todo else "")
+    return 0, {**_result(target, places), "commands": lines, "estimate": guess.as_json()}
 
 
 def _configure_status(parser: argparse.ArgumentParser) -> None:
