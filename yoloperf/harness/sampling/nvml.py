@@ -145,8 +145,7 @@ class Gpus:
         ours = [process for process in found if process.pid in pids]
         sizes = [process.usedGpuMemory for process in ours]
         if found and not ours and not all(Path(f"/proc/{process.pid}").exists() for process in found):
-            text = "NVML numbers processes as they are outside this container"
-            self.reasons |= {"gpu_other_processes": text, "gpu_mem_run_bytes": text}
+            self.reasons["gpu_other_processes"] = "NVML numbers processes as they are outside this container"
             return {}
         return {
             "gpu_mem_run_bytes": sum(sizes) if sizes and None not in sizes else None,
