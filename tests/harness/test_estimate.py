@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from yoloperf.core.platforms import card_for
+from yoloperf.core.roofline import EFFICIENCY
 from yoloperf.core.spec import TrialSpec
 from yoloperf.harness import estimate as module
-from yoloperf.harness.estimate import EFFICIENCY, Range, estimate
+from yoloperf.harness.estimate import Range, estimate
 from yoloperf.harness.past import finished_runs
 from yoloperf.harness.sweepfile import Cell
 

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from yoloperf.core import roofline
 from yoloperf.core.datafolder import look
 from yoloperf.core.environment import collect
 from yoloperf.core.platforms import PlatformCard, card_for, cards
@@ -20,12 +21,6 @@ from yoloperf.core.units import show_bytes, show_money, show_seconds
 from yoloperf.harness.past import Past, finished_runs
 from yoloperf.harness.sweepfile import Cell
 
-# share of the tensor cores' peak that published YOLOv3 trainings reached: Tiny at 640 px on a V100 6.5 %, the full network 25.6 %
-# (rates in the READMEs of ultralytics/yolov3 of 2020 and of its release v9.5.0, divided by the data sheet's peak)
-EFFICIENCY = (0.06, 0.26)
-# forward FLOP of one image at 416 px, 2 a multiply-add, and parameters, of the published cfg files with 80 classes
-_MODELS = {"yolov3": (65.86e9, 61.95e6), "yolov3-tiny": (5.56e9, 8.85e6), "yolov3-spp": (66.22e9, 63.00e6)}
-_TRAINING = 3  # a training step costs three forward passes: one forward, two in the backward pass
 _KEPT, _PEAK = 8, 36  # bytes a parameter: best.pt and last.pt of a finished cell; while it runs, optimiser state and atomic writes too
 _LOG_BYTES = 64 * 2**10  # run.json, console.log and profile.json of the runs in logs/cpu-2core
 _NEAREST = 3  # runs whose predictions make the range
@@ -180,36 +175,23 @@ def _time(
     if near:
         return None, f"the number of images in {spec.data} is not known"
     why = f"no finished run of {spec.model} on this platform"
-    work = _MODELS.get(spec.model)
-    if work is None:
-        return None, f"{why}, and its work is not known"
-    peak, mode = _peak(spec, card)
-    if card is None or not peak:
+    arithmetic = spec.precision if spec.precision != "auto" or card is None else roofline.fastest_arithmetic(card)
+    if card is None or not card.peak(arithmetic):
         return None, f"{why}, and no known peak of the device"
     if not images[0]:
         return None, f"{why}, and the number of images in {spec.data} is not known"
-    forward = work[0] * (spec.img_size / 416) ** 2
-    flop = epochs * forward * (_TRAINING * images[0] + (images[1] or 0))
-    fastest = flop / (peak * (spec.device.count(",") + 1))
-    percent = " to ".join(f"{100 * share:.0f}" for share in EFFICIENCY)
-    basis = f"{why}: {percent} % of the {peak / 1e12:.3g} TFLOP/s of card {card.name} in {mode}, start-up not counted"
-    return Range(fastest / EFFICIENCY[1], fastest / EFFICIENCY[0]), basis
+    flop = roofline.work(spec.model, spec.img_size, images[0], images[1] or 0)
+    if flop is None:
+        return None, f"{why}, and its work is not known"
+    found = roofline.time_range(epochs * flop, card, arithmetic, spec.device.count(",") + 1)
+    assert found
+    return Range(*found), f"{why}: {roofline.said(card, arithmetic)}, start-up not counted"
 
 
 def _distance(run: TrialSpec, wanted: TrialSpec) -> tuple[bool, float, float, float]:
     """How unlike two cells of a model are: other data, image size, batch size and epochs, in this order."""
     batch, epochs = (abs(math.log2(getattr(run, name) / getattr(wanted, name))) for name in ("batch_size", "epochs"))
     return run.data != wanted.data, abs(math.log2(run.img_size / wanted.img_size)), batch, epochs
-
-
-def _peak(spec: TrialSpec, card: PlatformCard | None) -> tuple[float | None, str]:
-    """Peak of the arithmetic that training would choose on this device (see yolo/device.py), and its name."""
-    if card is None:
-        return None, ""
-    capability = tuple(int(part) for part in card.compute_capability.split(".")) if card.compute_capability else (0, 0)
-    fastest = "bf16" if capability >= (8, 0) else "fp16" if capability >= (7, 0) else "fp32"
-    mode = fastest if spec.precision == "auto" else spec.precision
-    return card.peak(mode), mode
 
 
 @cache
@@ -226,7 +208,7 @@ def _images(data: str, past: Sequence[Past]) -> tuple[int | None, int | None]:
 
 def _parameters(model: str, past: Sequence[Past]) -> float | None:
     known = next((run.parameters for run in past if run.spec.model == model and run.parameters), None)
-    return known or (_MODELS[model][1] if model in _MODELS else None)
+    return known or (roofline.MODELS[model][1] if model in roofline.MODELS else None)
 
 
 def _disk(spec: TrialSpec, past: Sequence[Past]) -> int | None:
