@@ -107,10 +107,10 @@ def everything_fits(runs: Sequence[RunRecord]) -> Finding:
     """Where memory ends: the largest batch size that fits and the smallest that does not."""
     tried = [run for run in runs if run.status in ("ok", "oom")]
     cases = [Case(str(run.run_id), run.status == "ok", names([run])) for run in tried]
-    notes = []
+    notes, every = [], distinct(tried, "batch_size")
     for where, sizes in cells(tried, ("platform", "model", "img_size"), "batch_size"):
         lost = [size for size, part in sizes.items() if any(run.status == "oom" for run in part)]
         if lost:
-            fit = [size for size in distinct(tried, "batch_size") if size in sizes and size not in lost]
+            fit = [size for size in every if size in sizes and size not in lost]
             notes.append(f"{where}: batch {max(fit) if fit else 'none'} fits, batch {min(lost)} does not")
     return Finding("memory-fits", "Every run that was tried fits into memory", [Facet("runs", cases)], "; ".join(notes))

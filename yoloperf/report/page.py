@@ -3,13 +3,12 @@
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from yoloperf import __version__
@@ -26,6 +25,7 @@ from yoloperf.report.page_tables import MAX_ROWS, anchor, comparisons, overview,
 
 MARKS = {SUPPORTED: "✔", CONTRADICTED: "✘", MIXED: "◐", NOT_TESTABLE: "?"}
 LISTED = 12  # cases against a claim
+RUNS = 8  # of a case that are linked
 LOST = 40  # runs named that did not finish
 VEGA_LITE = "6.4"  # of those that vl-convert-python carries
 
@@ -40,8 +40,17 @@ SECTIONS = {
 }
 
 
-def page(records: Records, out: Path, sources: Sequence[Path], heading: str | None = None) -> str:
-    """The page as text. `out` is where it will lie, for the links; `sources` are the paths that the records were read from."""
+@dataclass(frozen=True)
+class Page:
+    """The text of the page, the names of its plots, and for each that the records do not allow the reason."""
+
+    html: str
+    plots: list[str]
+    missing: dict[str, str]
+
+
+def page(records: Records, out: Path, sources: Sequence[Path] = (), heading: str | None = None) -> Page:
+    """Everything about some records. `out` is where it will lie, for the links; `sources` are the paths that the records were read from."""
     runs = in_order(records.runs, [*IDENTITY, "batch_size", "epochs", "seed", "run_id"])
     records = Records(runs, records.epochs, records.kernels, records.unread)
     bases = [path if path.is_dir() else path.parent for path in sources]
@@ -51,38 +60,33 @@ def page(records: Records, out: Path, sources: Sequence[Path], heading: str | No
     library, script, style = plot_library(), _asset("page.js"), _asset("page.css")
     made = predicted(runs)
     lost = [run for run in runs if failed(run)]
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            version=__version__,
-            heading=heading or _heading(runs),
-            subtitle=_subtitle(runs),
-            sections=[item for item in SECTIONS.items() if item[0] != "predictions" or made],
-            tiles=_tiles(runs),
-            warnings=_warnings(records),
-            overview=overview(runs),
-            lost=[(str(run.run_id), *_end(run), links.get(str(run.run_id))) for run in lost[:LOST]],
-            lost_more=max(0, len(lost) - LOST),
-            findings=findings(runs),
-            marks=MARKS,
-            against=_against(runs),
-            listed=LISTED,
-            charts=drawn,
-            missing=missing,
-            compared=comparisons(runs, links),
-            titles={name: item.metadata["title"] for name, item in RUN_COLUMNS.items()},
-            runs=runs_table(runs, links),
-            cards=platform_cards(runs),
-            predicted=made,
-            sources=", ".join(path.name or str(path) for path in sources),
-            hashes=f"{_hash(library)} {_hash(script)}",
-            css=Markup(style),
-            js=Markup(script),
-            library=Markup(library),
-            data=_json([[spec for _, spec in chart.variants] for chart in drawn]),
-        )
+    html = _template().render(
+        version=__version__,
+        heading=heading or _heading(runs),
+        subtitle=_subtitle(runs),
+        sections=[item for item in SECTIONS.items() if item[0] != "predictions" or made],
+        tiles=_tiles(runs),
+        warnings=_warnings(records),
+        overview=overview(runs),
+        lost=[(str(run.run_id), *_end(run), links.get(str(run.run_id))) for run in lost[:LOST]],
+        lost_more=max(0, len(lost) - LOST),
+        findings=_judged(runs),
+        listed=LISTED,
+        charts=drawn,
+        missing=missing,
+        compared=comparisons(runs, links),
+        titles={name: item.metadata["title"] for name, item in RUN_COLUMNS.items()},
+        runs=runs_table(runs, links),
+        cards=platform_cards(runs),
+        predicted=made,
+        sources=", ".join(path.name or str(path) for path in sources),
+        hashes=f"{_hash(library)} {_hash(script)}",
+        css=Markup(style),
+        js=Markup(script),
+        library=Markup(library),
+        data=_json([[spec for _, spec in chart.variants] for chart in drawn]),
     )
+    return Page(html, [chart.name for chart in drawn], missing)
 
 
 @cache
@@ -95,10 +99,9 @@ def plot_library() -> str:
     return script
 
 
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("yoloperf.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, auto_reload=False
-    )
+def _template() -> Template:
+    loader = PackageLoader("yoloperf.report")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True).get_template("page.html")
 
 
 def _asset(name: str) -> str:
@@ -169,35 +172,23 @@ def _end(run: RunRecord) -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
-class _against:
-    """The cases of a finding that do not bear it out, each with the rows of its runs."""
+class Judged:
+    """A finding with its mark, and the cases that do not bear it out, each with the address and name of its runs' rows."""
 
-    runs: Sequence[RunRecord]
-
-    def __post_init__(self) -> None:
-        listed = self.runs[:MAX_ROWS] if len(self.runs) <= MAX_ROWS else []
-        object.__setattr__(self, "anchors", {str(run.run_id): anchor(k) for k, run in enumerate(listed)})
-
-    def __call__(self, finding: Finding) -> list[tuple[str, list[tuple[str, str]]]]:
-        anchors: Mapping[str, str] = self.__dict__["anchors"]
-        cases = [(facet.measure, case) for facet in finding.facets for case in facet.cases if not case.holds]
-        several = len(finding.facets) > 1
-        return [
-            (
-                f"{case.where} ({measure})" if several else case.where,
-                [(f"#{anchors[name]}", name) for name in case.runs[:8] if name in anchors],
-            )
-            for measure, case in cases
-        ]
+    finding: Finding
+    mark: str
+    against: list[tuple[str, list[tuple[str, str]]]]
 
 
-def result(records: Records, out: Path) -> dict[str, Any]:
-    """What `yoloperf report --json` says."""
-    drawn, missing = charts(records)
-    return {
-        "page": str(out),
-        "runs": len(records.runs),
-        "failed": sum(map(failed, records.runs)),
-        "plots": [chart.name for chart in drawn],
-        "missing": missing,
-    }
+def _judged(runs: Sequence[RunRecord]) -> list[Judged]:
+    rows = {str(run.run_id): f"#{anchor(k)}" for k, run in enumerate(runs)} if len(runs) <= MAX_ROWS else {}
+    found = []
+    for finding in findings(runs):
+        against = []
+        for facet in finding.facets:
+            where = f" ({facet.measure})" if len(finding.facets) > 1 else ""
+            for case in facet.cases:
+                if not case.holds:
+                    against.append((case.where + where, [(rows[name], name) for name in case.runs[:RUNS] if name in rows]))
+        found.append(Judged(finding, MARKS[finding.verdict], against))
+    return found

@@ -29,8 +29,8 @@ from yoloperf.report.plots_tradeoff import front
 Spec = dict[str, Any]
 
 SERIES = 12  # more colours nobody tells apart
-POINTS = 3000  # of one plot
-LINES = 64  # curves of one plot
+POINTS = 1200  # of one plot
+LINES = 48  # curves of one plot
 BARS = 80
 CURVES = ("map50", "map50_95", "precision", "recall", "box_loss", "obj_loss", "cls_loss", "dfl_loss", "images_per_s")
 DOMAINS = {"gpu": "time on the GPU", "cpu": "time on the CPU"}

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from yoloperf.core.errors import UserError
@@ -11,9 +11,10 @@ from yoloperf.report.columns import BETTER, FIGURES, GRID, IDENTITY, RUN_COLUMNS
 from yoloperf.report.compare import BY, Comparison, comparison_table, contested, match, median_ratio, metrics_of, same_kernels, wins
 from yoloperf.report.significance import Tested, repeats_table, significance, verdict
 
-MAX_ROWS = 2000  # of the table of runs: a browser sorts these at once, and the page stays below its size
+MAX_ROWS = 1500  # of the table of runs: a browser sorts these at once, and the page stays below its size
 WIDE_ROWS = 500  # up to here the columns that are hidden at first come along too
-MAX_CELLS = 200  # rows of a table of comparison
+MAX_LINES = 200  # rows of any other table
+MAX_CELLS = 1000  # cells of a table of comparison
 TESTED_CELLS = 400  # cells x metrics x levels: every one costs two bootstraps
 
 # beyond the study's columns, what a reader sees first where it was recorded
@@ -46,6 +47,7 @@ class PageTable:
     caption: str = ""
     note: str = ""
     filters: list[int] = field(default_factory=list)  # columns with few values, to choose from
+    foot: list[Cell] = field(default_factory=list)  # a last row that is not sorted
 
 
 def anchor(number: int) -> str:
@@ -151,7 +153,7 @@ def _summary(comparison: Comparison, metrics: Sequence[str]) -> PageTable:
         cells = [Cell(title(metric)), Cell({"lower": "less", "higher": "more"}.get(BETTER.get(metric, ""), ""))]
         for level in others:
             value = median_ratio(comparison, level, metric)
-            cells.append(Cell("" if value is None else f"{value:.2f}" if value < 100 else f"{value:.0f}", value, (), _side(metric, value)))
+            cells.append(replace(_ratio(value), mark=_side(metric, value)))
         judged = metric in BETTER
         cells += [Cell(str(score[level]) if judged else "", score[level] if judged else None) for level in comparison.levels]
         cells.append(Cell(str(contested(comparison, metric)), contested(comparison, metric)))
@@ -170,10 +172,12 @@ def _side(metric: str, ratio: float | None) -> str:
 
 def _cell_table(comparison: Comparison, metric: str, links: Mapping[str, str]) -> PageTable:
     """The table of `yoloperf compare`, each value leading to the logs of its runs."""
-    plain = comparison_table(comparison, metric)
     keys, levels = len(comparison.keys), comparison.levels
+    room = max(20, min(MAX_LINES, MAX_CELLS // (keys + 2 * len(levels))))
+    cut = replace(comparison, cells=comparison.cells[:room])
+    plain = comparison_table(cut, metric)
     rows = []
-    for i, (row, cell) in enumerate(zip(plain.rows, comparison.cells, strict=False)):  # the last row is the median
+    for i, (row, cell) in enumerate(zip(plain.rows, cut.cells, strict=False)):  # the last row is the median
         cells = []
         for j, text in enumerate(row.cells):
             if keys <= j < keys + len(levels):
@@ -181,15 +185,23 @@ def _cell_table(comparison: Comparison, metric: str, links: Mapping[str, str]) -
                 values, part = cell.values(level, metric), cell.runs.get(level, [])
                 middle = sorted(values)[len(values) // 2] if values else None
                 hrefs = [links[name] for run in part if (name := str(run.run_id)) in links][:8]
-                cells.append(Cell(text, middle, hrefs, "best" if (i, j) in plain.best else "" if values or not text else "status failed"))
+                cells.append(Cell(text, middle, hrefs, "best" if (i, j) in plain.best else _lost(text) if not values else ""))
             else:
                 cells.append(Cell(text, _number(text)))
         rows.append(cells)
-    median = [Cell(text) for text in plain.rows[-1].cells]
-    note = (
-        f"{MAX_CELLS} of {len(rows)} cells are listed; `yoloperf compare --by {comparison.by}` prints all." if len(rows) > MAX_CELLS else ""
-    )
-    return PageTable(_headings(plain.headings, plain.numeric), [*rows[:MAX_CELLS], median], plain.title, note)
+    whole = [median_ratio(comparison, level, metric) for level in levels if level != comparison.baseline]
+    foot = [Cell("median of all"), *[Cell()] * (keys + len(levels) - 1), *map(_ratio, whole)]
+    count = len(comparison.cells)
+    note = f"{len(rows)} of {count} cells are listed; `yoloperf compare --by {comparison.by}` prints all." if len(rows) < count else ""
+    return PageTable(_headings(plain.headings, plain.numeric), rows, plain.title, note, foot=foot)
+
+
+def _lost(text: str) -> str:
+    return f"status {text if text in STATUSES else 'failed'}" if text else ""
+
+
+def _ratio(value: float | None) -> Cell:
+    return Cell() if value is None else Cell(f"{value:.2f}" if value < 100 else f"{value:.0f}", value)
 
 
 def _plain(table: Any) -> PageTable:
@@ -197,8 +209,8 @@ def _plain(table: Any) -> PageTable:
         [Cell(text, _number(text), (), "best" if (i, j) in table.best else "") for j, text in enumerate(row.cells)]
         for i, row in enumerate(table.rows)
     ]
-    note = f"{MAX_CELLS} of {len(rows)} tests are listed." if len(rows) > MAX_CELLS else ""
-    return PageTable(_headings(table.headings, table.numeric), rows[:MAX_CELLS], table.title, note)
+    note = f"{MAX_LINES} of {len(rows)} tests are listed." if len(rows) > MAX_LINES else ""
+    return PageTable(_headings(table.headings, table.numeric), rows[:MAX_LINES], table.title, note)
 
 
 def _headings(words: Sequence[str], numeric: Sequence[bool]) -> list[tuple[str, str, bool, bool]]:
@@ -225,8 +237,8 @@ def overview(runs: Sequence[RunRecord]) -> PageTable:
         ]
         rows.append([Cell(platform), Cell(sweep), Cell(str(counts.total()), counts.total()), *numbers])
     headings = [("platform", "", False, True), ("sweep", "", False, True), ("runs", "", True, True)]
-    note = f"{MAX_CELLS} of {len(rows)} sweeps are listed." if len(rows) > MAX_CELLS else ""
-    return PageTable([*headings, *((end or "not said", "", True, True) for end in ends)], rows[:MAX_CELLS], note=note)
+    note = f"{MAX_LINES} of {len(rows)} sweeps are listed." if len(rows) > MAX_LINES else ""
+    return PageTable([*headings, *((end or "not said", "", True, True) for end in ends)], rows[:MAX_LINES], note=note)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from yoloperf.core.rundir import write_atomic
 from yoloperf.core.units import show_bytes
 from yoloperf.core.verb import Result, Verb
+from yoloperf.report.columns import failed
 from yoloperf.report.verbs import input_flags, selected
 
 
@@ -17,15 +18,18 @@ def _flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(args: argparse.Namespace) -> Result:
-    from yoloperf.report.page import page, result  # templates and plots, which no other verb of the room needs
+    from yoloperf.report.page import page  # templates and plots, which no other verb of the room needs
 
     began = time.monotonic()
     records = selected(args)
     # a name may hold half of a surrogate pair, which no encoding can write
-    content = page(records, args.out, args.paths, args.title).encode("utf-8", "replace")
+    made = page(records, args.out, args.paths, args.title)
+    content = made.html.encode("utf-8", "replace")
     write_atomic(args.out, content)
     print(f"{args.out}: {len(records.runs)} runs, {show_bytes(len(content))}, {time.monotonic() - began:.1f} s")
-    return 0, result(records, args.out) | {"bytes": len(content)}
+    lost = sum(map(failed, records.runs))
+    said = {"page": str(args.out), "bytes": len(content), "runs": len(records.runs), "failed": lost}
+    return 0, said | {"plots": made.plots, "missing": made.missing}
 
 
 report = Verb(
