@@ -128,14 +128,17 @@ def test_run_all_again_trains_nothing(first: Any, folder: Path) -> None:
     assert len(shown(again, "image/png")) == len(shown(first, "image/png"))
 
 
-def test_everything_killed_and_run_all_goes_on(first: Any, folder: Path) -> None:
-    """The machine goes away in the middle of a training: papermill, kernel, sweep and training at once."""
-    form = {**FORM, "epochs": [3], "results_folder": "killed", "profiler": "none"}
-    run = RunDir(folder / "out/killed/logs/here/notebook" / TRIAL.format(3))
+def test_stopped_then_killed_and_run_all_goes_on(first: Any, folder: Path) -> None:
+    """The button Stop in the second epoch; then the machine goes away in the third: papermill, kernel, sweep and training at once."""
+    form = {**FORM, "epochs": [4], "results_folder": "cut", "profiler": "none"}
+    run = RunDir(folder / "out/cut/logs/here/notebook" / TRIAL.format(4))
     with subprocess.Popen(**command(folder, DRIVER, form)) as process:
-        while process.poll() is None and not (run.console.is_file() and '"key": "epoch"' in run.console.read_text()):
-            time.sleep(0.05)
-        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+        (kernel,) = (child for child in wait_for_epoch(1, run, process) if "ipykernel_launcher" in child.cmdline())
+        kernel.send_signal(signal.SIGINT)
+        assert "stopped: Run all goes on from here" in process.communicate(timeout=60)[0]
+    assert json.loads(run.run_json.read_text())["status"] in ("cancelled", "preempted")
+    with subprocess.Popen(**command(folder, DRIVER, form)) as process:
+        family = [*wait_for_epoch(2, run, process), psutil.Process(process.pid)]
         for member in family:
             member.send_signal(signal.SIGKILL)
         psutil.wait_procs(family, timeout=10)
@@ -143,9 +146,16 @@ def test_everything_killed_and_run_all_goes_on(first: Any, folder: Path) -> None
     book = execute(folder, DRIVER, **form)
     content = run.read()
     assert content is not None and content["status"] == "ok"
-    assert [(attempt["status"], attempt["resumed"]) for attempt in content["attempts"]] == [("interrupted", False), ("ok", True)]
-    assert [epoch.epoch for epoch in load([folder / "out/killed/runs.csv"]).epochs] == [1, 2, 3]
+    assert [attempt["resumed"] for attempt in content["attempts"]] == [False, True, True]
+    assert [epoch.epoch for epoch in load([folder / "out/cut/runs.csv"]).epochs] == [1, 2, 3, 4]
     assert "1 of 1 cells done" in printed(book, "run")
+
+
+def wait_for_epoch(number: int, run: RunDir, process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Wait until so many epochs are logged; returns all processes below papermill."""
+    while process.poll() is None and not (run.console.is_file() and run.console.read_text().count('"key": "epoch"') >= number):
+        time.sleep(0.05)
+    return psutil.Process(process.pid).children(recursive=True)
 
 
 def test_a_wrong_field_stops_with_a_sentence(first: Any, folder: Path) -> None:
