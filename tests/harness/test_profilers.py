@@ -94,11 +94,13 @@ def test_auto_is_content_with_torch(machine: Machine) -> None:
     assert name == "torch" and "not nsys: nsys is not installed" in why
 
 
-def test_auto_on_the_cpu_leaves_profilers_of_gpus_aside(machine: Machine) -> None:
-    machine(H200, tools=("nsys",))
-    name, why = chosen(on_cpu=True)
-    assert name == "torch" and "not nsys: device cpu is asked for" in why
-    assert chosen("nsys", on_cpu=True)[0] == "nsys"
+def test_auto_suits_the_devices_of_the_runs(machine: Machine) -> None:
+    machine(T4, tools=("nvprof", "nsys"))
+    name, why = chosen(devices=["auto", "cpu"])
+    assert name == "torch" and "not nsys: --device cpu is asked for" in why
+    assert chosen("nsys", devices=["cpu"])[0] == "nsys"
+    name, why = chosen(devices=["0,1"])
+    assert name == "nsys" and "not nvprof: it follows one process" in why
 
 
 def test_a_missing_profiler_is_refused_before_the_run_with_the_way_out(machine: Machine) -> None:

@@ -4,6 +4,7 @@ A profiler's output stays as it is in the run folder (`profile.*`); reading it i
 """
 
 import socket
+from collections.abc import Collection
 from typing import Protocol
 
 from yoloperf.core.errors import UserError, choose
@@ -14,7 +15,6 @@ from yoloperf.harness.profilers.nvprof import NvprofProfiler
 from yoloperf.harness.profilers.torch import TorchProfiler
 
 NAMES = ("auto", "nvprof", "nsys", "torch", "none")
-GPU_ONLY = ("nvprof", "nsys")
 
 
 class Profiler(Protocol):
@@ -52,10 +52,10 @@ def profilers(steps: int) -> list[Profiler]:
     return [NvprofProfiler(steps), NsysProfiler(steps), TorchProfiler(steps), NoProfiler()]
 
 
-def make_profiler(name: str, steps: int, on_cpu: bool = False) -> tuple[Profiler, str]:
+def make_profiler(name: str, steps: int, devices: Collection[str] = ()) -> tuple[Profiler, str]:
     """The profiler of that name and why it is taken. Raises UserError when it cannot work on this machine.
 
-    on_cpu: some of the runs are to train on the CPU, where `auto` leaves the profilers of GPUs aside.
+    devices: --device of the runs, for which `auto` takes one that suits them all.
     """
     choose(name, NAMES, "profiler")
     if steps < 1:
@@ -64,12 +64,18 @@ def make_profiler(name: str, steps: int, on_cpu: bool = False) -> tuple[Profiler
     for profiler in profilers(steps):
         if name not in ("auto", profiler.name):
             continue
-        reason = profiler.unavailable()
-        if reason is None and name == "auto" and on_cpu and profiler.name in GPU_ONLY:
-            reason = "device cpu is asked for"
+        reason = profiler.unavailable() or (_unsuited(profiler.name, devices) if name == "auto" else None)
         if reason is None:
             return profiler, f"auto: {profiler.why_auto}{refused}" if name == "auto" else "asked for"
         if name == profiler.name:
             raise UserError(f"profiler {name} cannot work on {socket.gethostname()}: {reason}; choose --profiler auto or --profiler none")
         refused += f"; not {profiler.name}: {reason}"
     raise AssertionError("the bare command always works")
+
+
+def _unsuited(name: str, devices: Collection[str]) -> str | None:
+    if name in ("nvprof", "nsys") and "cpu" in devices:
+        return "--device cpu is asked for"
+    if name == "nvprof" and any("," in device for device in devices):
+        return "it follows one process, and a run on several GPUs has more"
+    return None

@@ -32,6 +32,7 @@ _KERNELS = re.compile(r'^"?Time ?\(%\)"?,.*\bInstances\b.*\n"?\d', re.MULTILINE)
 _EMPTY = re.compile(r"SKIPPED: .*(does not contain .*(?:kernel|trace).*)", re.IGNORECASE)
 _COMPLAINT = re.compile(r"^nsys\b|^(?:FATAL )?ERROR:|^Failed to|Importer error|operation not permitted|permission denied", re.IGNORECASE)
 _STATS_TIMEOUT_S = 600.0
+_CHECKPOINT_S = 10.0  # what a trainer may take to write one
 # Places besides PATH: NVIDIA's packages, CUDA toolkits, and the copy inside Nsight Compute (all that Colab has)
 _PLACES = (
     "opt/nvidia/nsight-systems*/*/bin/nsys",
@@ -166,12 +167,17 @@ class NsysProfiler:
         return (scratch_parent() or Path(tempfile.gettempdir())) / f"yoloperf-nsys-{name}"
 
     def _clear(self, run: RunDir) -> None:
-        """Remove the temporary files of the run, and end the processes that live there still."""
+        """End the processes of the run that live still, and remove its temporary files."""
+        scratch, left = self._scratch(run), []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
-                if process.environ().get("TMPDIR") == str(self._scratch(run)):
-                    process.kill()
-        shutil.rmtree(self._scratch(run), ignore_errors=True)
+                if process.environ().get("TMPDIR") == str(scratch):
+                    process.terminate()  # on which the trainer writes its checkpoint
+                    left.append(process)
+        for process in psutil.wait_procs(left, _CHECKPOINT_S)[1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _last(text: str) -> str:
