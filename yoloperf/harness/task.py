@@ -39,7 +39,7 @@ def run_task(submission: Submission, task: int) -> dict[str, Any]:
         return "preempted", console.run_end.get("reason") or "stopped before it could write a checkpoint"
 
     with StopRequests(_SIGNALS).listening() as stop:
-        profiler, why = make_profiler(submission.profiler, submission.profile_steps)
+        profiler, why = make_profiler(submission.profiler, submission.profile_steps, {cell.spec.device})
         print(f"profiler: {profiler.name} ({why})", flush=True)
         # Slurm may signal several times for one reason; only a person who asks again is in a hurry
         content = run_cell(cell, run, submission.context(profiler), lambda: min(stop(), 1), stopped_as=stopped_as)

@@ -57,7 +57,7 @@ def _configure_sweep(parser: argparse.ArgumentParser) -> None:
     _place_flags(parser)
     parser.add_argument("--launcher", default="local", help="local (default), slurm, or slurm-script, which only writes the scripts")
     parser.add_argument("--profiler", default="auto", help=f"{', '.join(NAMES)} (default: auto, which says what it takes and why)")
-    parser.add_argument("--profile-steps", type=int, default=10, metavar="N", help="training steps that torch looks at (default: 10)")
+    parser.add_argument("--profile-steps", type=int, default=10, metavar="N", help="training steps that it looks at (default: 10)")
     parser.add_argument("--dry-run", action="store_true", help="print every command that would run, and an estimate of time, cost and disk")
     slurm_verbs.add_flags(parser)
 
@@ -72,7 +72,7 @@ def sweep_cells(args: argparse.Namespace, trainer: Sequence[str] | None = None) 
     if args.launcher in slurm_verbs.LAUNCHERS and not args.dry_run:
         choose(args.profiler, NAMES, "profiler")  # whether it works is known on the node
         return slurm_verbs.submit(args, target.sweep, target.platform, target.folder, trainer)
-    profiler, why = make_profiler(args.profiler, args.profile_steps)
+    profiler, why = make_profiler(args.profiler, args.profile_steps, {cell.spec.device for cell in target.sweep.cells()})
     context = Context(target.sweep.name, target.platform, profiler, trainer or default_trainer(), target.sweep.timeout_s)
     if args.dry_run:
         return _dry_run(target, context)
