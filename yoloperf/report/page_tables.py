@@ -133,7 +133,7 @@ def _compared(comparison: Comparison, links: Mapping[str, str]) -> Compared:
     if not same_kernels(comparison):
         remarks.append("The biggest kernel is not the same kernel on all sides, so its time compares nothing.")
     if comparison.alone:
-        remarks.append(f"{comparison.alone} runs have no counterpart and are left out.")
+        remarks.append(f"Left out: {comparison.alone} run{'s' * (comparison.alone > 1)} without a counterpart.")
     details = [_cell_table(comparison, metric, links) for metric in metrics]
     if tested:
         details.append(_plain(repeats_table(comparison, tested)))
