@@ -86,5 +86,6 @@ for epoch in range(step // STEPS + 1, spec.epochs + 1):
     write_atomic(run.last_weights, json.dumps([step, weights]))
     emit("epoch", epoch=epoch, map50=0.5)
 emit("run_end", status="ok", reason=None, epochs_done=spec.epochs)
-if args.profile_steps and not args.profile_range:
-    write_atomic(run.profile, '{"profiler": "torch", "domain": "cpu", "steps": 1, "kernels": [], "reason": "a stand-in"}')
+if args.profile_steps:
+    kind, domain, why = ("range", "gpu", "null") if args.profile_range else ("torch", "cpu", '"a stand-in"')
+    write_atomic(run.profile, f'{{"profiler": "{kind}", "domain": "{domain}", "steps": 1, "wall_s": 0.1, "kernels": [], "reason": {why}}}')

@@ -185,7 +185,7 @@ def test_gnu_time_counts_the_trainer_that_an_agent_started(house: Any, machine: 
     ],
 )
 def test_nsys_tells_why_there_is_no_profile(
-    house: Any, machine: Machine, monkeypatch: pytest.MonkeyPatch, mode: str, reason: str | None
+    house: Any, machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mode: str, reason: str | None
 ) -> None:
     machine(H200, tools=("nsys",))
     monkeypatch.setenv("FAKE_NSYS", mode)
@@ -197,6 +197,7 @@ def test_nsys_tells_why_there_is_no_profile(
         assert content["profile_reason"] is None and len(kernels(run)) == 4
     else:
         assert content["profile_reason"].startswith(reason)
+        assert f"no profile: {reason}" in capsys.readouterr().out
         assert kernels(run) == []
         [record] = parse_paths([run.path]).runs
         assert record.profile_reason == content["profile_reason"] and record.biggest_kernel_name is None

@@ -78,7 +78,7 @@ class Progress:
         self._bar.set_description_str(f"{self._counts()}, 1 running{self._eta(now - self._began)} | {running}")
 
     def finished(self, cell: Cell, content: dict[str, Any]) -> None:
-        """Count the cell and print its line: its turn, status, trial, wall time and reason."""
+        """Count the cell and print its line: status, trial, wall time and reason; and why it has no profile."""
         done = content["status"] in DONE
         self._done += done
         self._failed += not done and content["status"] != "cancelled"
@@ -91,6 +91,8 @@ class Progress:
             self._bar.update(done)
         said = [content["status"].ljust(9), cell.trial, *([show_seconds(wall_s)] if wall_s is not None else []), content["reason"] or ""]
         self._say("  ".join(said).rstrip() + f"  ({self._counts()}{self._eta()})")
+        if content["status"] == "ok" and content.get("profile_reason"):
+            self._say(f"{'':11}no profile: {content['profile_reason']}")
 
     def skipped(self, cell: Cell, why: str) -> None:
         """Say why a cell was left out."""
