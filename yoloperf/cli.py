@@ -25,6 +25,7 @@ VERBS = {
     "compare": "yoloperf.report.compare_verb",
     "findings": "yoloperf.report.findings_verb",
     "predict": "yoloperf.report.predict_verb",
+    "cost": "yoloperf.report.cost_verb",
     "report": "yoloperf.report.page_verb",
     "evaluate": "yoloperf.yolo.verbs",
     "data": "yoloperf.datasets.verbs",

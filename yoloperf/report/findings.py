@@ -7,6 +7,7 @@ from yoloperf.core.record import RunRecord, shown
 from yoloperf.report.columns import RUN_COLUMNS, distinct, failed, label, present, title
 from yoloperf.report.evidence import Case, Facet, Finding, Measure, cells, middle, names, quality, times
 from yoloperf.report.findings_2020 import study_findings
+from yoloperf.report.findings_cost import cost_findings
 
 ENOUGH = 0.9  # of the best quality of a platform and model: what "trained" means here
 PAYS = 0.01  # a gain in quality that is worth more epochs
@@ -26,6 +27,7 @@ def findings(runs: Sequence[RunRecord]) -> list[Finding]:
         more_epochs_pay(runs),
         loading_keeps_up(runs),
         everything_fits(runs),
+        *cost_findings(runs),
     ]
 
 
