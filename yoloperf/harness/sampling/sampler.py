@@ -21,11 +21,12 @@ _FIGURE = {
     "clock_reasons": "throttled_share",
 }
 _HAS_PROC = Path("/proc/self/stat").exists()
-_SHARE = 0.003  # of a core that GPUs, host and memory may each cost
+# What GPUs, host and memory may each cost: a share of a core, and something at the start, so that a short run has samples too
+_SHARE, _GRANT_S = 0.003, 0.02
 
 
 class _Turn:
-    """When a source is due: a tenth of the time that has gone by, within bounds, and more rarely where a sample is dear."""
+    """When a source is due: after a tenth of the time that has gone by, within bounds, and later where its samples have been dear."""
 
     def __init__(self) -> None:
         self._due_s = 0.0
@@ -40,7 +41,8 @@ class _Turn:
         cost_s = time.thread_time() - began
         self.cost_s += cost_s
         at_first, later, most = _EVERY_S
-        self._due_s = now_s + min(max(min(max(now_s / 10, at_first), later), cost_s / _SHARE), most)
+        affordable_s = (self.cost_s + cost_s - _GRANT_S) / _SHARE
+        self._due_s = min(max(now_s + min(max(now_s / 10, at_first), later), affordable_s), now_s + most)
 
 
 class Sampler:
