@@ -1,21 +1,22 @@
-"""Batches: pictures and boxes as tensors, made by threads (OpenCV releases the interpreter lock) ahead of their use."""
+"""Batches: pictures and boxes as tensors, made by threads (OpenCV releases the interpreter lock) or on the device."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice, repeat
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from yoloperf.datasets.labels import Split
-from yoloperf.yolo.augment import Boxes, draw, move_boxes, paint
-from yoloperf.yolo.images import Images, Letterbox, letterbox, scaled_size
+from yoloperf.yolo.augment import DICE, BoxTable, Pictures, draw, paint
+from yoloperf.yolo.images import DecodedOnce, Images, Letterbox, letterbox, scaled_size
 from yoloperf.yolo.recipe import Recipe
+from yoloperf.yolo.resident import ResidentImages, fits
 from yoloperf.yolo.world import World
 
-_TARGET_STEP = 32  # box counts are padded to a multiple of this, so that few tensor shapes occur
+_AHEAD = 2  # batches that a GPU finds ready: drawing is uneven, the step is not
 
 Batch = tuple[Tensor, Tensor]  # uint8 [B, S, S, 3] RGB; float32 [B, M, 5] class, cx, cy, w, h, unused rows 0
 
@@ -23,17 +24,31 @@ Batch = tuple[Tensor, Tensor]  # uint8 [B, S, S, 3] RGB; float32 [B, M, 5] class
 class TrainingBatches:
     """Shuffled, augmented batches, of each one this process's part; the last one of an epoch holds what is left.
 
-    With several processes a last batch that has not an image for each of them is left out.
+    With several processes a last batch that has not an image for each of them is left out. Pictures are painted on the device
+    where the images fit into its memory, else by threads.
     """
 
     def __init__(
-        self, split: Split, images: Images, recipe: Recipe, size: int, batch_size: int, seed: int, pool: ThreadPoolExecutor, world: World
+        self,
+        split: Split,
+        images: Images,
+        recipe: Recipe,
+        size: int,
+        batch_size: int,
+        seed: int,
+        pool: ThreadPoolExecutor,
+        world: World,
     ) -> None:
-        self.split, self.images, self.recipe, self.size = split, images, recipe, size
+        self.images, self.recipe, self.size = images, recipe, size
         self.batch_size, self.seed, self.pool, self.world = batch_size, seed, pool, world
         self.starts = range(0, len(images) - (world.size - 1), batch_size)
-        self.ahead = int(torch.cuda.is_available())  # batches; on a CPU they would take the cores away from the step that they overlap
-        self.sizes = [scaled_size(int(width), int(height), size) for width, height in split.sizes]
+        self.sizes = np.array([scaled_size(int(width), int(height), size) for width, height in split.sizes])
+        self.table = BoxTable(split.boxes, self.sizes)
+        self.resident: ResidentImages | None = None
+        if isinstance(images, DecodedOnce) and fits(images, world.device):
+            self.resident = ResidentImages(images, world.device)
+        # batches; on a CPU they would take the cores away from the step that they overlap
+        self.ahead = _AHEAD if world.device.type == "cuda" else 0
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -44,39 +59,36 @@ class TrainingBatches:
 
     def epoch(self, epoch: int, mosaic: bool, first: int = 0) -> Iterator[Batch]:
         """Batches of an epoch (from 1), from the batch `first` on."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
+        rng = np.random.default_rng([self.seed, epoch])
+        order, dice = rng.permutation(len(self.images)), rng.random((len(self.images), DICE))
         parts = [_part(start, self.images_in(batch), self.world) for batch, start in enumerate(self.starts)][first:]
-        pending = deque(self._submit(order, epoch, part, mosaic) for part in parts[: self.ahead])
-        for number in range(len(parts)):
-            pending.extend(self._submit(order, epoch, part, mosaic) for part in parts[number + self.ahead : number + self.ahead + 1])
-            pixels, boxes = pending.popleft()
-            yield pixels, pad_targets([future.result() for future in boxes])
+        pictures = (draw(dice[part], order[part], self.sizes, self.size, self.recipe, mosaic) for part in parts)
+        pending = deque(self._begin(each) for each in islice(pictures, self.ahead))
+        for each in chain(pictures, repeat(None, self.ahead)):
+            if each is not None:
+                pending.append(self._begin(each))
+            if pending:
+                yield self._end(*pending.popleft())
 
-    def _submit(self, order: NDArray[np.int64], epoch: int, part: range, mosaic: bool) -> tuple[Tensor, list[Future[Boxes]]]:
-        pixels = torch.empty((len(part), self.size, self.size, 3), dtype=torch.uint8, pin_memory=torch.cuda.is_available())
-        return pixels, [
-            self.pool.submit(self._picture, int(order[position]), epoch, position, mosaic, pixels[row]) for row, position in enumerate(part)
-        ]
+    def _begin(self, pictures: Pictures) -> tuple[Pictures, Tensor, list[Future[None]]]:
+        """Have the pictures painted by threads, into the tensor, where the device does not."""
+        if self.resident:
+            return pictures, torch.empty(0), []
+        pinned = self.world.device.type == "cuda"
+        pixels = torch.empty((len(pictures), self.size, self.size, 3), dtype=torch.uint8, pin_memory=pinned)
+        rows = [(row, out.numpy()) for row, out in enumerate(pixels)]
+        return pictures, pixels, [self.pool.submit(paint, pictures, row, self.images, self.size, out) for row, out in rows]
 
-    def _picture(self, image: int, epoch: int, position: int, mosaic: bool, out: Tensor) -> Boxes:
-        rng = np.random.default_rng([self.seed, epoch, position])
-        picture = draw(rng, image, self.sizes, self.size, self.recipe, mosaic)
-        paint(picture, self.images, self.size, out.numpy())
-        return move_boxes(picture, self.split.boxes, self.sizes, self.size)
+    def _end(self, pictures: Pictures, pixels: Tensor, painting: list[Future[None]]) -> Batch:
+        targets = torch.from_numpy(self.table.move(pictures, self.size))
+        for picture in painting:
+            picture.result()
+        return self.resident.paint(pictures, self.size) if self.resident else pixels, targets
 
 
-def _part(start: int, images: int, world: World) -> range:
+def _part(start: int, images: int, world: World) -> slice:
     """Positions in the epoch of this process's part of a batch; parts differ by one image at most."""
-    return range(start + images * world.rank // world.size, start + images * (world.rank + 1) // world.size)
-
-
-def pad_targets(boxes: Sequence[Boxes]) -> Tensor:
-    """Boxes of a batch as one tensor [B, M, 5], M a multiple of 32, unused rows 0."""
-    most = max((len(rows) for rows in boxes), default=0)
-    padded = torch.zeros(len(boxes), max(1, -(-most // _TARGET_STEP)) * _TARGET_STEP, 5)
-    for row, own in zip(padded, boxes, strict=True):
-        row[: len(own)] = torch.from_numpy(own)
-    return padded
+    return slice(start + images * world.rank // world.size, start + images * (world.rank + 1) // world.size)
 
 
 def letterboxed_batches(images: Images, size: int, batch_size: int, pool: ThreadPoolExecutor) -> Iterator[tuple[Tensor, list[Letterbox]]]:
