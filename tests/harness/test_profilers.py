@@ -242,8 +242,9 @@ def test_an_earlier_attempts_profile_does_not_stay(house: Any, machine: Machine,
     assert "no report" in only_run(house)[1]["profile_reason"]
 
 
-def test_nothing_outlives_a_run_that_is_stopped(house: Any, machine: Machine, helpers: Any) -> None:
+def test_nothing_outlives_a_run_that_is_stopped(house: Any, machine: Machine, monkeypatch: pytest.MonkeyPatch, helpers: Any) -> None:
     machine(H200, tools=("nsys",))
+    monkeypatch.setattr(nsys, "_CHECKPOINT_S", 0.5)
     house.write(hyp="hang", timeout_s=1.0)
     house.sweep("--profiler", "nsys")
     run, content = only_run(house)
