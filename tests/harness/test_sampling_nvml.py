@@ -1,14 +1,17 @@
 """NVML as a stand-in module plays it: there is no GPU where the tests run. Codes and texts are those of nvml.h and nvidia-ml-py."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from yoloperf.core.samples import Totals
+from yoloperf.core.samples import CLOCK_REASONS, Totals
+from yoloperf.harness.sampling import nvml
 from yoloperf.harness.sampling.nvml import Gpus, words
 
 TEXTS = {
@@ -149,6 +152,20 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
         return library
 
     return put
+
+
+def test_the_stand_in_has_what_the_binding_has() -> None:
+    """Every name that is asked for exists in nvidia-ml-py, and the reasons are its bits."""
+    import pynvml
+
+    text = Path(nvml.__file__).read_text()
+    names = set(re.findall(r"library\.(nvml\w+|NVML\w+)", text))
+    assert len(names) > 15
+    assert [name for name in names if not hasattr(pynvml, name)] == []
+    assert [name for name in names if not hasattr(Nvml, name)] == []
+    called = ("GpuIdle", "ApplicationsClocksSetting", "SwPowerCap", "HwSlowdown", "SyncBoost", "SwThermalSlowdown", "HwThermalSlowdown")
+    called += ("HwPowerBrakeSlowdown", "DisplayClockSetting", "BoardLimit", "Reliability")
+    assert [getattr(pynvml, f"nvmlClocksThrottleReason{name}") for name in called] == list(CLOCK_REASONS)
 
 
 def sample(gpus: Gpus, pids: tuple[int, ...] = ()) -> dict[str, Any]:

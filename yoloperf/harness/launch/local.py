@@ -75,7 +75,7 @@ def run(
             elif timeout_s is not None and time.monotonic() - started > timeout_s:
                 stopped = "timeout"
             if stopped:
-                _descend(process.pid, stop)
+                _descend(process.pid, stop, tick)
                 break
             tick(process.pid)
             time.sleep(POLL_S)
@@ -100,7 +100,7 @@ def _ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _descend(group: int, stop: Callable[[], int]) -> None:
+def _descend(group: int, stop: Callable[[], int], tick: Callable[[int], None]) -> None:
     """Ask the group to end, more firmly each time; what is left after the last rung is for the caller to kill."""
     for number, patience_s in _LADDER:
         asked = stop()
@@ -109,4 +109,5 @@ def _descend(group: int, stop: Callable[[], int]) -> None:
         while time.monotonic() < deadline and stop() == asked:
             if _ended(group):
                 return
+            tick(group)
             time.sleep(POLL_S)
