@@ -134,6 +134,14 @@ def test_what_is_not_known_is_said_and_not_guessed(tmp_path: Path, monkeypatch: 
     assert list(estimate([], tmp_path, "desk").lines()) == []
 
 
+def test_the_efficiency_of_tensor_cores_is_claimed_for_no_others(tmp_path: Path) -> None:
+    ran(tmp_path, "elsewhere", T4, epochs=1)
+    for platform in ("p40", "p100-pcie"):
+        found = estimate([(cell(epochs=10), 0)], tmp_path, platform)
+        assert found.time_s is None
+        assert "nothing published" in found.cells[0].basis
+
+
 def test_disk_is_checkpoints_logs_and_decoded_images(tmp_path: Path) -> None:
     ran(tmp_path, "t4", T4, epochs=2)
     run = finished_runs(tmp_path)[0]

@@ -12,7 +12,7 @@ _TRAINING = 3  # a training step costs three forward passes: one forward, two in
 
 def fastest_arithmetic(card: PlatformCard) -> str:
     """The arithmetic that training chooses on a device unless told otherwise (see yolo/device.py)."""
-    capability = tuple(int(part) for part in (card.compute_capability or "0.0").split("."))
+    capability = _capability(card)
     return "bf16" if capability >= (8, 0) else "fp16" if capability >= (7, 0) else "fp32"
 
 
@@ -24,9 +24,24 @@ def work(model: str, img_size: int, train_images: int, val_images: int = 0) -> f
 
 
 def time_range(flop: float, card: PlatformCard, arithmetic: str, devices: int = 1) -> tuple[float, float] | None:
-    """Shortest and longest time in s of so much work, without start-up; None where the card has no such peak."""
+    """Shortest and longest time in s of so much work, without start-up.
+
+    None where the card has no such peak, and where that is not of tensor cores: EFFICIENCY holds for no others.
+    """
     peak = card.peak(arithmetic)
-    return (flop / (peak * devices * EFFICIENCY[1]), flop / (peak * devices * EFFICIENCY[0])) if peak else None
+    if not peak or not _on_tensor_cores(card, arithmetic):
+        return None
+    return flop / (peak * devices * EFFICIENCY[1]), flop / (peak * devices * EFFICIENCY[0])
+
+
+def _on_tensor_cores(card: PlatformCard, arithmetic: str) -> bool:
+    if arithmetic == "fp32":
+        return card.peak_flops["tf32"] is not None
+    return card.kind == "gpu" and _capability(card) >= (7, 0)
+
+
+def _capability(card: PlatformCard) -> tuple[int, ...]:
+    return tuple(int(part) for part in (card.compute_capability or "0.0").split("."))
 
 
 def said(card: PlatformCard, arithmetic: str) -> str:

@@ -184,7 +184,8 @@ def _time(
     if flop is None:
         return None, f"{why}, and its work is not known"
     found = roofline.time_range(epochs * flop, card, arithmetic, spec.device.count(",") + 1)
-    assert found
+    if found is None:
+        return None, f"{why}, and nothing published says what part of the peak of card {card.name} in {arithmetic} is reached"
     return Range(*found), f"{why}: {roofline.said(card, arithmetic)}, start-up not counted"
 
 

@@ -6,10 +6,12 @@ from dataclasses import asdict
 from typing import Any
 
 from yoloperf.core.errors import UserError
+from yoloperf.core.record import RunRecord
 from yoloperf.core.units import show_seconds
 from yoloperf.core.verb import Result, Verb
 from yoloperf.report.columns import GRID
 from yoloperf.report.predict import Fit, Prediction, elsewhere, fits, gaps, held_out, median_error
+from yoloperf.report.predict_coco import coco_remarks, coco_result, coco_tables, extrapolated, possible
 from yoloperf.report.render import Row, Table
 from yoloperf.report.verbs import input_flags, print_tables, selected
 
@@ -20,6 +22,7 @@ def _flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=_count, help="with --epochs: predict this cell on every platform and model")
     parser.add_argument("--epochs", type=_count)
     parser.add_argument("--images", type=_count, help="training images of that cell, such as 118287 for COCO (default: as in the runs)")
+    parser.add_argument("--coco", action="store_true", help="COCO at 300 epochs on every platform, and on every card, in hours and money")
 
 
 def _count(text: str) -> int:
@@ -32,6 +35,8 @@ def _predict(args: argparse.Namespace) -> Result:
     runs = selected(args).runs
     if (args.batch_size is None) != (args.epochs is None) or (args.images and not args.epochs):
         raise UserError("a cell to predict needs both --batch-size and --epochs (--images is optional)")
+    if args.coco:
+        return _coco(runs)
     models = fits(runs)
     if not models:
         raise UserError("too few finished runs to fit: one platform and model needs at least three")
@@ -49,9 +54,18 @@ def _predict(args: argparse.Namespace) -> Result:
         print(f"\nerror on {len(tried)} held-out runs ({most}): median {error:.1%}, worst {worst:.1%}")
     return 0, {
         "fits": [asdict(model) for model in models],
-        "held_out": {"column": args.hold_out, "median_error": error, "runs": [_result(item) for item in tried]},
-        "predictions": [_result(item) for item in asked],
+        "held_out": {"column": args.hold_out, "median_error": error, "runs": [prediction_result(item) for item in tried]},
+        "predictions": [prediction_result(item) for item in asked],
     }
+
+
+def _coco(runs: Sequence[RunRecord]) -> Result:
+    first, second = extrapolated(runs), possible(runs)
+    if not first and not second:
+        raise UserError("nothing to estimate COCO from: no platform and model with three finished runs, and no model whose work is known")
+    print_tables(coco_tables(first, second), "text")
+    print("\n" + "\n".join(coco_remarks(first, second)))
+    return 0, coco_result(first, second)
 
 
 def _coefficients(models: Sequence[Fit]) -> Table:
@@ -74,7 +88,7 @@ def _predictions(items: Sequence[Prediction]) -> Table:
     return Table(headings, [False, True, True, True, True, False], rows, "Predicted cells", 1)
 
 
-def _result(item: Prediction) -> dict[str, Any]:
+def prediction_result(item: Prediction) -> dict[str, Any]:
     return {
         "where": item.fit.heading,
         **asdict(item.cell),
