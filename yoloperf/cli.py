@@ -27,6 +27,8 @@ VERBS = {
     "predict": "yoloperf.report.predict_verb",
     "cost": "yoloperf.report.cost_verb",
     "report": "yoloperf.report.page_verb",
+    "bundle": "yoloperf.report.bundle_verb",
+    "verify": "yoloperf.report.bundle_verb",
     "evaluate": "yoloperf.yolo.verbs",
     "data": "yoloperf.datasets.verbs",
 }

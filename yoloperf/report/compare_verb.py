@@ -44,7 +44,7 @@ def _compare(args: argparse.Namespace) -> Result:
     return 0, {
         "by": comparison.by,
         "baseline": comparison.baseline,
-        "metrics": [_metric_result(comparison, metric) for metric in metrics],
+        "metrics": [metric_result(comparison, metric) for metric in metrics],
         "significance": {"verdict": verdict(comparison, tested), "tests": [asdict(item) for item in tested]},
         "cautions": comparison.cautions,
         "without_counterpart": comparison.alone,
@@ -72,7 +72,7 @@ def _remarks(comparison: Comparison, metrics: Sequence[str], tested: Sequence[Te
     return lines + [f"caution: {text}" for text in comparison.cautions]
 
 
-def _metric_result(comparison: Comparison, metric: str) -> dict[str, Any]:
+def metric_result(comparison: Comparison, metric: str) -> dict[str, Any]:
     levels = comparison.levels
     return {
         "metric": metric,

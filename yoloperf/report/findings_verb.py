@@ -19,7 +19,7 @@ def _findings(args: argparse.Namespace) -> Result:
         print(_text(finding))
     print("supported: in every case; contradicted: in no more than half; mixed: between, or measures disagree. Cases are single runs")
     print("(their median where there are repeats): this says what these records show, not what chance allows; see `yoloperf compare`.")
-    return 0, {"findings": [_result(finding) for finding in found]}
+    return 0, {"findings": [finding_result(finding) for finding in found]}
 
 
 def _text(finding: Finding) -> str:
@@ -34,7 +34,7 @@ def _text(finding: Finding) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _result(finding: Finding) -> dict[str, Any]:
+def finding_result(finding: Finding) -> dict[str, Any]:
     facets = [
         {
             "measure": facet.measure,
