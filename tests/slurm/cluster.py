@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 DAEMONS = {"munged": "munge", "slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client"}  # program -> package
@@ -146,7 +147,7 @@ class Cluster:
         if done.returncode:
             raise RuntimeError(f"{command[0]} did not start: {done.stderr or done.stdout}{self._logs()}")
 
-    def _wait(self, what, name: str, seconds: float = 30.0) -> None:
+    def _wait(self, what: Callable[[], bool], name: str, seconds: float = 30.0) -> None:
         deadline = time.monotonic() + seconds
         while not what():
             if time.monotonic() > deadline:
