@@ -161,6 +161,6 @@ def test_the_published_study_by_other_means(capsys: pytest.CaptureFixture[str], 
     by_run = {item["run_id"]: item for item in result["runs"]}
     first = by_run["cloud/published-2020/yolov3_bccd_bs4_ep1_lr1"]
     assert first["seconds"] == pytest.approx(59.68 / 0.20)
-    assert first["cost"] == pytest.approx(59.68 / 0.20 / 3600 * 0.526)
+    assert first["cost"] == pytest.approx(59.68 / 0.20 / 3600 * 0.53)
     assert {item["cost"] for item in result["runs"] if item["card"] == "Tesla P40"} == {None}
     assert {item["energy_j"] for item in result["runs"]} == {None}
