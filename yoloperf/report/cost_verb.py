@@ -1,7 +1,7 @@
 """The verb cost: money and energy of every run, and the cheapest and fastest way to a quality."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from yoloperf.core.record import shown
@@ -79,23 +79,31 @@ def cost_table(items: Sequence[Priced], keys: Sequence[str], time: str, grade: s
 
 
 def ways_table(found: Sequence[Ways], target: str) -> Table:
-    rows, best = [], set()
-    for column, name, figure in ((3, "fastest", "seconds"), (5, "cheapest", "cost"), (7, "frugal", "energy_j")):
-        best |= _least(found, name, figure, column)
+    """A row a platform and model; of time, cost and energy those that some run has. The least of each is marked."""
+    energy = RUN_COLUMNS["energy_j"].metadata["show"]
+    kinds: list[tuple[str, str, str, Callable[[Way], str]]] = [
+        ("fastest", "seconds", "time", lambda way: show_seconds(way.seconds)),
+        ("cheapest", "cost", "cost", lambda way: _money(way.priced, way.cost)),
+        ("frugal", "energy_j", "energy of the run", lambda way: energy(way.energy_j)),
+    ]
+    kinds = [kind for kind in kinds if any(getattr(item, kind[0]) for item in found)]
+    titles = {"frugal": "least energy"}
+    headings, numeric, rows, best = ["", "reached by"], [False, True], [], set()
+    for name, figure, heading, _ in kinds:
+        best |= _least(found, name, figure, len(headings) + 1)
+        headings += [titles.get(name, name), heading]
+        numeric += [False, True]
     for item in found:
         where = " on ".join(part for part in (item.model, item.platform) if part) or "runs"
         if not item.reached:
             rows.append(Row([where], f"reached by none of {item.tried} runs", 1))
             continue
-        cells = [_way(item.fastest), _way(item.cheapest), _way(item.frugal)]
-        values = [
-            "" if item.fastest is None else show_seconds(item.fastest.seconds),
-            "" if item.cheapest is None else _money(item.cheapest.priced, item.cheapest.cost),
-            "" if item.frugal is None else RUN_COLUMNS["energy_j"].metadata["show"](item.frugal.energy_j),
-        ]
-        rows.append(Row([where, f"{item.reached} of {item.tried}", *(word for pair in zip(cells, values, strict=True) for word in pair)]))
-    headings = ["", "reached by", "fastest", "time", "cheapest", "cost", "least energy", "energy of the run"]
-    return Table(headings, [False, True, *([False, True] * 3)], rows, f"Ways to {target}", 1, frozenset(best))
+        cells = [where, f"{item.reached} of {item.tried}"]
+        for name, _, _, show in kinds:
+            way = getattr(item, name)
+            cells += ["", ""] if way is None else [_way(way), show(way)]
+        rows.append(Row(cells))
+    return Table(headings, numeric, rows, f"Ways to {target}", 1, frozenset(best))
 
 
 def _least(found: Sequence[Ways], name: str, figure: str, column: int) -> set[tuple[int, int]]:
@@ -119,9 +127,7 @@ def remarks(items: Sequence[Priced], time: str) -> list[str]:
     return lines
 
 
-def _way(way: Way | None) -> str:
-    if way is None:
-        return ""
+def _way(way: Way) -> str:
     epoch = "" if way.epoch is None else f", in epoch {way.epoch}"
     return label(way.priced.run, GRID) + epoch
 
