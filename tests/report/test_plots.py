@@ -40,7 +40,7 @@ def test_every_picture_is_written_and_not_blank(tmp_path: Path, study: list[RunR
     settings = dict(mpl.rcParams)
     paths, missing = save_all(Records(study, epochs, []), tmp_path)
     assert dict(mpl.rcParams) == settings
-    assert set(missing) == {"operators", "repeats"}
+    assert set(missing) == {"operators", "device", "repeats"}
     assert [path.name for path in paths] == [
         "grid-batch_size.png",
         "grid-epochs.png",
@@ -72,7 +72,7 @@ def test_pyplot_stays_out() -> None:
 def test_what_cannot_be_drawn_has_a_reason(tmp_path: Path) -> None:
     paths, missing = save_all(Records([RunRecord(run_id="a", batch_size=4, epochs=1, status="ok", user_s=1.0)], [], []), tmp_path)
     assert not paths
-    assert set(missing) == {"grid-batch_size", "grid-epochs", "curves", "tradeoff", "kernels", "operators", "repeats"}
+    assert set(missing) == {"grid-batch_size", "grid-epochs", "curves", "tradeoff", "kernels", "operators", "device", "repeats"}
 
 
 def test_no_texts_overlap(study: list[RunRecord], epochs: list[EpochRecord]) -> None:

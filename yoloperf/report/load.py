@@ -19,7 +19,8 @@ _READING = {"source", "format", "schema_version", "rejected_lines", "unknown_lin
 class Records:
     """Runs with the epochs and kernels that belong to them (joined by run_id).
 
-    `unread` counts what the parser rejected, `twice` the rows of runs that another path had given already.
+    `unread` counts what the parser rejected, `twice` the rows of runs that another path had given already; `bases` are the
+    folders to which a run's `source` may be relative.
     """
 
     runs: list[RunRecord]
@@ -27,6 +28,7 @@ class Records:
     kernels: list[KernelRecord]
     unread: int = 0
     twice: int = 0
+    bases: tuple[Path, ...] = ()
 
 
 def load(paths: Sequence[Path]) -> Records:
@@ -52,7 +54,8 @@ def load(paths: Sequence[Path]) -> Records:
             unread += part.unread
     if not runs:
         raise UserError(f"no run in {', '.join(map(str, paths))}: give a {RUNS}, a run folder or a log; `yoloperf sweep` makes runs")
-    return Records(list(runs.values()), epochs, kernels, unread, twice)
+    bases = tuple(dict.fromkeys(path if path.is_dir() else path.parent for path in paths))
+    return Records(list(runs.values()), epochs, kernels, unread, twice, bases)
 
 
 def _united(first: RunRecord, second: RunRecord, path: Path) -> RunRecord:

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from yoloperf.core.units import show_seconds
 from yoloperf.report.columns import IDENTITY, RUN_COLUMNS, distinct, failed, in_order, place
 from yoloperf.report.evidence import CONTRADICTED, MIXED, NOT_TESTABLE, SUPPORTED, Finding
 from yoloperf.report.findings import findings
+from yoloperf.report.links import link, log_of
 from yoloperf.report.load import Records
 from yoloperf.report.page_charts import charts
-from yoloperf.report.page_links import link, log_of
 from yoloperf.report.page_predict import predicted
 from yoloperf.report.page_tables import MAX_ROWS, anchor, comparisons, overview, platform_cards, runs_table
 
@@ -50,11 +50,10 @@ class Page:
 
 
 def page(records: Records, out: Path, sources: Sequence[Path] = (), heading: str | None = None) -> Page:
-    """Everything about some records. `out` is where it will lie, for the links; `sources` are the paths that the records were read from."""
+    """Everything about some records. `out` is where it will lie, for the links; `sources` names where the records come from."""
     runs = in_order(records.runs, [*IDENTITY, "batch_size", "epochs", "seed", "run_id"])
-    records = Records(runs, records.epochs, records.kernels, records.unread)
-    bases = [path if path.is_dir() else path.parent for path in sources]
-    logs = {str(run.run_id): log_of(run, bases) for run in runs}
+    records = replace(records, runs=runs)
+    logs = {str(run.run_id): log_of(run, records.bases) for run in runs}
     links = {name: href for name, log in logs.items() if (href := link(log, out))}
     drawn, missing = charts(records)
     library, script, style = plot_library(), _asset("page.js"), _asset("page.css")

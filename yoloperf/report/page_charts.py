@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -22,6 +23,8 @@ from yoloperf.report.columns import (
     title,
     varying,
 )
+from yoloperf.report.device import QUANTITIES
+from yoloperf.report.device import series as series_of
 from yoloperf.report.evidence import quality, times
 from yoloperf.report.load import Records
 from yoloperf.report.plots_tradeoff import front
@@ -34,6 +37,7 @@ LINES = 48  # curves of one plot
 BARS = 80
 CURVES = ("map50", "map50_95", "precision", "recall", "box_loss", "obj_loss", "cls_loss", "dfl_loss", "images_per_s")
 DOMAINS = {"gpu": "time on the GPU", "cpu": "time on the CPU"}
+SAMPLED = 400  # runs whose samples are read
 LEAST = 3  # repeats of a box
 
 # unit -> what axes are given in: the largest that the greatest value reaches
@@ -65,6 +69,7 @@ def charts(records: Records) -> tuple[list[Chart], dict[str, str]]:
         "Curves": lambda: curves(runs, records.epochs),
         "Biggest kernel": lambda: kernels(runs),
         "Where the time goes": lambda: operators(records),
+        "Device over time": lambda: device(runs, records.bases),
         "Repeats": lambda: repeats(runs),
     }
     found, missing = [], {}
@@ -444,6 +449,50 @@ def _operator_spec(rows: list[Spec], kinds: Sequence[str], words: str) -> Spec:
             "order": {"field": "order", "type": "quantitative"},
             "opacity": _faded(),
             "tooltip": [*_tips(row="run", series="operator"), {"field": "share", "title": "share", "format": ".1%"}],
+        },
+    }
+
+
+def device(runs: Sequence[RunRecord], bases: Sequence[Path]) -> Chart | str:
+    """What was sampled while a run lasted, a line a run and device."""
+    sampled = [(run, found) for run in in_order(runs, [*IDENTITY, *GRID, "seed", "run_id"])[:SAMPLED] if (found := series_of(run, bases))]
+    if not sampled:
+        return "no run has samples of its device: device.csv of a run folder holds them"
+    drawn = sampled[:: -(-len(sampled) // SERIES)]
+    names = telling([run for run, _ in drawn], [*IDENTITY, *GRID, "seed"]) or ["run_id"]
+    end, along = scale("s", "time", [x for _, found in drawn for item in found for x, _ in item.points])
+    variants = []
+    for kind, (words, unit) in QUANTITIES.items():
+        items = [(label(run, names), item) for run, found in drawn for item in found if item.quantity == kind]
+        divisor, up = scale(unit, words, [y for _, item in items for _, y in item.points])
+        rows = [
+            {"series": name, "gpu": item.gpu, "x": round(x / end, 4), "y": float(f"{y / divisor:.4g}")}
+            for name, item in items
+            for x, y in item.points
+        ]
+        if rows:
+            variants.append((words, _device_spec(rows, along, up, unit)))
+    note = "" if len(drawn) == len(sampled) else f"{len(drawn)} of {len(sampled)} runs are drawn: choose others with --filter."
+    if len(runs) > SAMPLED:
+        note += f" Samples of the first {SAMPLED} runs were looked at."
+    return Chart("Device over time", "What did the device do while a run lasted?", variants, note.strip())
+
+
+def _device_spec(rows: list[Spec], along: str, up: str, unit: str) -> Spec:
+    y: Spec = {"field": "y", "type": "quantitative", "title": up, "scale": {"domain": [0, 100]} if unit == "%" else {"zero": True}}
+    return {
+        "data": {"values": rows},
+        "height": 300,
+        "usermeta": {"columns": 1},
+        "params": [_pick()],
+        "mark": {"type": "line", "strokeWidth": 1.3, "tooltip": True},
+        "encoding": {
+            "x": {"field": "x", "type": "quantitative", "title": along, "scale": {"nice": False}},
+            "y": y,
+            "color": {"field": "series", "type": "nominal", "title": None, "sort": None},
+            "detail": {"field": "gpu"},
+            "opacity": _faded(),
+            "tooltip": [*_tips(series="run", gpu="GPU"), {"field": "x", "title": along, "format": ".3~g"}, {"field": "y", "title": up}],
         },
     }
 

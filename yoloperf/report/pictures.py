@@ -12,6 +12,7 @@ from yoloperf.core.rundir import write_atomic
 from yoloperf.report import plots
 from yoloperf.report.columns import GRID, distinct, title
 from yoloperf.report.load import Records
+from yoloperf.report.plots_device import device
 from yoloperf.report.plots_operators import DOMAINS, operators
 from yoloperf.report.plots_repeats import LEAST, repeats
 from yoloperf.report.plots_tradeoff import tradeoff
@@ -62,6 +63,9 @@ def _pictures(records: Records) -> Iterator[tuple[str, Figure | str]]:
             yield from _series(f"operators-{domain}", operators(records.runs, records.kernels, domain))
     if not profiled & DOMAINS.keys():
         yield "operators", "there are no kernels: give run folders, logs, or a runs.csv with its kernels.csv beside it"
+    yield from _series(
+        "device", device(records.runs, records.bases), "no run has samples of its device: device.csv of a run folder holds them"
+    )
     yield from _series("repeats", repeats(records.runs), f"no cell has {LEAST} finished runs")
 
 

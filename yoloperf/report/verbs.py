@@ -98,7 +98,7 @@ def _plot(args: argparse.Namespace) -> Result:
 
 
 plot = Verb(
-    help="draw curves, the grid over batch size and epochs, quality against time, kernels, operators and repeats",
+    help="draw curves, the grid over batch size and epochs, quality against time, kernels, operators, the device over time, repeats",
     example="yoloperf plot runs.csv -o plots",
     configure=_plot_flags,
     run=_plot,

@@ -1,4 +1,4 @@
-"""From a run on the page to the raw log it was read from."""
+"""From a run to the raw log that it was read from."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +11,7 @@ from yoloperf.core.rundir import RunDir
 def log_of(run: RunRecord, bases: Iterable[Path]) -> Path | None:
     """The file that a run was read from: the console of a run folder, or the log itself; None where it is not on this machine.
 
-    `source` is relative to where the logs were parsed: the working folder, or one of `bases`, the folders of the tables.
+    `source` is relative to where the logs were parsed: the working folder, or one of `bases`, the folders of the tables (Records.bases).
     """
     if not run.source:
         return None
