@@ -17,6 +17,8 @@ from yoloperf.core.errors import UserError
 from yoloperf.harness import lock, slurm_verbs
 from yoloperf.harness.launch import submission
 
+from tests.harness.conftest import alive
+
 from .conftest import SlurmHouse
 
 LONG = "yolov3-tiny_smear_bs4_ep3_lr1_s0"
@@ -31,7 +33,7 @@ def test_every_ending_has_its_status_and_the_second_call_takes_the_unfinished_on
     lab.cluster.run("sbatch", "--partition=urgent", "--cpus-per-task=8", "--mem=100", "--output=/dev/null", "--wrap=sleep 0.5")
     preempted = lab.wait(lambda: lab.runs()["long", 16]["status"] == "preempted" and lab.runs())
     assert preempted["long", 16]["reason"] == "preempted by a job of higher priority"
-    assert lab.states()["long", 16] == "queued"
+    lab.wait(lambda: lab.states()["long", 16] == "queued")
     lab.wait_for_end(100)
     rows = lab.rows()
     assert {key: row["status"] for key, row in rows.items()} == {
@@ -59,7 +61,7 @@ def test_a_time_limit_that_nobody_heard_of_is_a_timeout(lab: SlurmHouse) -> None
     lab.wait_for_end(70)
     (row,) = lab.rows().values()
     assert (row["status"], row["reason"]) == ("timeout", "the job's time limit")
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert not any(map(alive, pids))
     assert lab.submitted("--sbatch-arg=--hold") == {("", 4)}
 
 
@@ -111,7 +113,7 @@ def test_a_lost_node_gives_its_cells_back(lab: SlurmHouse) -> None:
     lab.submit()
     lab.wait(lambda: len(lab.work(LONG)) == 2)
     lab.cluster.run("scontrol", "update", "NodeName=node1", "State=DOWN", "Reason=test")
-    lab.wait(lambda: lab.states()["", 4] == "queued")
+    lab.wait(lambda: lab.states()["", 4] == "queued" and not alive(lab.work(LONG)[-1][1]))
     lab.cluster.run("scontrol", "update", "NodeName=node1", "State=RESUME")
     lab.wait_for_end()
     content = lab.runs()["", 4]

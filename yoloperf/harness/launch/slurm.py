@@ -27,7 +27,7 @@ _ENDED = {
     "BOOT_FAIL": ("preempted", "the job's node failed"),
 }
 # what slurmstepd writes into a job's output before it signals the processes
-_CANCELLED = re.compile(r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+?(?: DUE TO ([A-Z ]+?))? \*\*\*")
+_CANCELLED = re.compile(r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT \S+(?: DUE TO ([A-Z ]+))?.*? \*\*\*")
 _MEMORY = re.compile(r"exceeded (?:job )?memory limit|Exceeded (?:job|step) memory limit|oom[-_]kill event")
 _DUE = {
     "TIME LIMIT": ("timeout", "the job's time limit"),
@@ -109,7 +109,7 @@ def last_words(output: str) -> tuple[str, str] | None:
     if _MEMORY.search(output):
         return "oom", "Slurm killed the job for memory: more than its --mem"
     causes = _CANCELLED.findall(output)
-    return _DUE.get(causes[-1], ("cancelled", f"the job was cancelled due to {causes[-1].lower()}")) if causes else None
+    return _DUE.get(causes[-1].strip(), ("cancelled", f"the job was cancelled due to {causes[-1].lower()}")) if causes else None
 
 
 def requeue(number: str) -> str | None:
