@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEER := .peer
 
-.PHONY: demo test check setup clean
+.PHONY: demo test check setup peer clean
 
 demo: setup
 	$(BIN)/yoloperf data synth
@@ -32,5 +33,14 @@ $(STAMP): requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
+# the ultralytics package, as a trainer to compare with: an environment of its own, on the torch of ours
+peer: $(PEER)/bin/yolo
+
+$(PEER)/bin/yolo: $(STAMP)
+	$(BIN)/python -m venv $(PEER)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$($(PEER)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	$(PEER)/bin/pip install --quiet --disable-pip-version-check polars==2.1.0 requests==2.34.2 pillow==13.0.0
+	$(PEER)/bin/pip install --quiet --disable-pip-version-check --no-deps ultralytics==8.4.190 ultralytics-thop==2.2.3
+
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) $(PEER) out

@@ -50,6 +50,7 @@ def test_every_field_is_part_of_the_identity() -> None:
         "hyp": "h",
         "precision": "fp32",
         "device": "cpu",
+        "engine": "ultralytics",
     }
     for item in fields(TrialSpec):
         value = other.get(item.name, "none" if item.name == "cache" else 7)

@@ -16,10 +16,13 @@ from yoloperf.core.errors import UserError, choose
 STRIDE = 32  # YOLOv3 halves the picture five times, so its sides must be multiples of 2**5
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 CACHES = ("disk", "none")
+ENGINES = ("yoloperf", "ultralytics")
 
 
-def _option(default: Any, help: str, *aliases: str, choices: tuple[str, ...] | None = None, const: str | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "aliases": aliases, "choices": choices, "const": const})
+def _option(
+    default: Any, help: str, *aliases: str, choices: tuple[str, ...] | None = None, const: str | None = None, flag: bool = True
+) -> Any:
+    return field(default=default, metadata={"help": help, "aliases": aliases, "choices": choices, "const": const, "flag": flag})
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class TrialSpec:
     threads: int | None = _option(None, "CPU threads (default: every core this process may use)")
     workers: int | None = _option(None, "threads that load images (default: one a core)")
     cache: str = _option("disk", "where decoded images are kept between epochs and runs", choices=CACHES, const="disk")
+    engine: str = _option("yoloperf", "trainer", choices=ENGINES, flag=False)
 
     def __post_init__(self) -> None:
         check_img_size(self.img_size)
@@ -54,6 +58,7 @@ class TrialSpec:
             raise UserError(f"lr_scale must be greater than 0, not {self.lr_scale}")
         choose(self.precision, PRECISIONS, "precision")
         choose(self.cache, CACHES, "cache")
+        choose(self.engine, ENGINES, "engine")
         if not self.weights and not self.cfg:
             raise UserError("weights '' trains from scratch and needs a cfg: add --cfg yolov3-tiny or --cfg yolov3")
 
@@ -64,16 +69,20 @@ class TrialSpec:
 
     @property
     def hash(self) -> str:
-        """Identity of the cell: first 12 hex digits of the SHA-256 of its fields as canonical JSON."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Identity of the cell: first 12 hex digits of the SHA-256 of its fields as canonical JSON.
+
+        Our own engine is left out: cells that ran before there was another keep their identity.
+        """
+        values = {name: value for name, value in asdict(self).items() if (name, value) != ("engine", "yoloperf")}
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def argv(self) -> list[str]:
-        """The flags of train.py that give this spec, defaults left out."""
+        """The flags of train.py that give this spec, defaults left out; the engine is the command that they are given to."""
         flags = []
         for item in fields(self):
             value = getattr(self, item.name)
-            if value != item.default:
+            if value != item.default and item.metadata["flag"]:
                 flags += [_flag(item.name), str(value)]
         return flags
 
@@ -140,8 +149,8 @@ def _convert(item: Field[Any], value: Any, where: str) -> Any:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Give the parser one flag for every field of TrialSpec, its aliases included."""
-    for item in fields(TrialSpec):
+    """Give the parser one flag for every field of TrialSpec that a trainer is told, its aliases included."""
+    for item in filter(lambda item: item.metadata["flag"], fields(TrialSpec)):
         flags = [_flag(name) for name in (item.name, *item.metadata["aliases"])]
         extra = {"nargs": "?", "const": item.metadata["const"]} if item.metadata["const"] else {}
         parser.add_argument(
@@ -157,4 +166,4 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def from_args(args: argparse.Namespace) -> TrialSpec:
     """The spec that parsed flags ask for."""
-    return TrialSpec(**{item.name: getattr(args, item.name) for item in fields(TrialSpec)})
+    return TrialSpec(**{item.name: getattr(args, item.name) for item in fields(TrialSpec) if item.metadata["flag"]})

@@ -2,16 +2,16 @@
 
 import itertools
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from yoloperf import __version__
-from yoloperf.core.environment import SOURCE_ROOT, collect
+from yoloperf.core.environment import collect
 from yoloperf.core.rundir import SUPERSEDED, RunDir
 from yoloperf.harness import lock
+from yoloperf.harness.engines import trainer_of
 from yoloperf.harness.launch import local
 from yoloperf.harness.outcome import Console, judge, memory_kills, read_console
 from yoloperf.harness.profilers import Profiler, gnu_time
@@ -29,19 +29,14 @@ class Context:
     sweep: str
     platform: str
     profiler: Profiler
-    trainer: Sequence[str]
+    trainer: Sequence[str] | None = None  # in place of the engine's, for tests
     timeout_s: float | None = None
-
-
-def default_trainer() -> list[str]:
-    """The command that trains: train.py beside the package, or the module where the package was installed without it."""
-    script = SOURCE_ROOT / "train.py"
-    return [sys.executable, str(script)] if script.exists() else [sys.executable, "-m", "yoloperf.yolo.train"]
 
 
 def command(cell: Cell, run: RunDir, context: Context, resume: bool) -> list[str]:
     """The whole command line of a run, its wrappers included."""
-    argv = [*context.trainer, *cell.spec.argv(), "--save-dir", str(run.path), *context.profiler.train_flags()]
+    trainer = context.trainer or trainer_of(cell.spec.engine)
+    argv = [*trainer, *cell.spec.argv(), "--save-dir", str(run.path), *context.profiler.train_flags()]
     return context.profiler.wrap(argv + ["--resume"] * resume, run)
 
 

@@ -4,14 +4,14 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from yoloperf.core.errors import UserError, choose
-from yoloperf.core.spec import TrialSpec, field_names, from_mapping
+from yoloperf.core.spec import ENGINES, TrialSpec, field_names, from_mapping
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
 _NUMBERS = ("batch_size", "epochs", "lr_scale", "seed")  # in every trial name
@@ -112,6 +112,14 @@ def from_content(content: Any, where: str, default_name: str) -> SweepSpec:
     )
 
 
+def with_engine(sweep: SweepSpec, engine: str) -> SweepSpec:
+    """The sweep with every cell trained by one engine. Raises UserError where the file has engines of its own."""
+    choose(engine, ENGINES, "engine")
+    if "engine" in sweep.axes or any("engine" in point for point in (*sweep.include, *sweep.exclude)):
+        raise UserError(f"sweep {sweep.name} names its engines itself: leave out --engine {engine}")
+    return replace(sweep, fixed={**sweep.fixed, "engine": engine})
+
+
 def slug(text: str) -> str:
     """The text with every run of characters that do not belong in a file name replaced by a dash."""
     return _UNSAFE.sub("-", text).strip("-.") or "none"
@@ -155,13 +163,14 @@ def _matches(point: dict[str, Any], pattern: dict[str, Any]) -> bool:
 
 
 def _names(specs: list[TrialSpec]) -> list[str]:
-    """Readable and unique: what all names tell, then every other field that varies within the sweep."""
+    """Readable and unique: what all names tell, then every other field that varies within the sweep, and another's engine."""
     told = [(spec.model, Path(spec.data).stem) for spec in specs]
     varying = []
     for item in fields(TrialSpec):
         values = [getattr(spec, item.name) for spec in specs]
         known = item.name in _PATHS and _count(zip(told, values, strict=True)) == _count(told)
-        if item.name not in _NUMBERS and _count(values) > 1 and not known:
+        foreign = item.name == "engine" and set(values) != {item.default}  # --engine must not lead to another engine's folders
+        if foreign or (item.name not in _NUMBERS and _count(values) > 1 and not known):
             varying.append(item.name)
     names = []
     for spec in specs:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloperf.core.errors import UserError, choose
+from yoloperf.core.spec import ENGINES
 from yoloperf.core.units import show_seconds
 from yoloperf.core.verb import Result, Verb
 from yoloperf.harness import slurm_verbs
@@ -17,9 +18,9 @@ from yoloperf.harness.launch.submission import overlaid
 from yoloperf.harness.profilers import NAMES, gnu_time, make_profiler
 from yoloperf.harness.progress import Progress
 from yoloperf.harness.state import RESUMED
-from yoloperf.harness.supervise import Context, command, default_trainer
+from yoloperf.harness.supervise import Context, command
 from yoloperf.harness.sweep import Place, StopRequests, claimed, run_sweep, survey, tally
-from yoloperf.harness.sweepfile import SweepSpec, load_sweep, slug
+from yoloperf.harness.sweepfile import SweepSpec, load_sweep, slug, with_engine
 
 LAUNCHERS = ("local", *slurm_verbs.LAUNCHERS)
 
@@ -42,6 +43,7 @@ class _Target:
 def _place_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--platform", help="name of the machine, a folder below --logs (default: its host name)")
     parser.add_argument("--logs", type=Path, default=Path("logs"), help="folder of all runs (default: logs)")
+    parser.add_argument("--engine", help=f"trainer of every cell: {' or '.join(ENGINES)} (default: what the sweep file says)")
 
 
 def _target(file: Path, args: argparse.Namespace) -> _Target:
@@ -49,6 +51,8 @@ def _target(file: Path, args: argparse.Namespace) -> _Target:
     if slug(platform) != platform:
         raise UserError(f"platform {platform!r} becomes a folder: use letters, digits and _ . + -, such as {slug(platform)}")
     sweep = load_sweep(file)
+    if args.engine is not None:
+        sweep = with_engine(sweep, args.engine)
     return _Target(sweep, platform, args.logs / platform / sweep.name)
 
 
@@ -73,7 +77,7 @@ def sweep_cells(args: argparse.Namespace, trainer: Sequence[str] | None = None) 
         choose(args.profiler, NAMES, "profiler")  # whether it works is known on the node
         return slurm_verbs.submit(args, target.sweep, target.platform, target.folder, trainer)
     profiler, why = make_profiler(args.profiler, args.profile_steps, {cell.spec.device for cell in target.sweep.cells()})
-    context = Context(target.sweep.name, target.platform, profiler, trainer or default_trainer(), target.sweep.timeout_s)
+    context = Context(target.sweep.name, target.platform, profiler, trainer, target.sweep.timeout_s)
     if args.dry_run:
         return _dry_run(target, context)
     with claimed(target.sweep, target.folder):
@@ -104,7 +108,8 @@ def sweep_cells(args: argparse.Namespace, trainer: Sequence[str] | None = None) 
 
 def _again(args: argparse.Namespace, target: _Target) -> str:
     profiler = ["--profiler", args.profiler, "--profile-steps", str(args.profile_steps)]
-    return shlex.join(["yoloperf", "sweep", str(args.file), "--platform", target.platform, "--logs", str(args.logs), *profiler])
+    engine = ["--engine", args.engine] if args.engine else []
+    return shlex.join(["yoloperf", "sweep", str(args.file), "--platform", target.platform, "--logs", str(args.logs), *engine, *profiler])
 
 
 def _dry_run(target: _Target, context: Context) -> Result:

@@ -23,7 +23,7 @@ from yoloperf.core.spec import from_mapping
 from yoloperf.harness.launch import slurm
 from yoloperf.harness.profilers import Profiler
 from yoloperf.harness.state import CellState, state_of
-from yoloperf.harness.supervise import Context, default_trainer
+from yoloperf.harness.supervise import Context
 from yoloperf.harness.sweep import Place
 from yoloperf.harness.sweepfile import Cell
 
@@ -44,7 +44,7 @@ class Submission:
     timeout_s: float | None
     profiler: str
     profile_steps: int
-    trainer: list[str] | None  # None: the one beside the Python that runs the task
+    trainer: list[str] | None
     cells: list[tuple[Cell, RunDir]]
 
     @property
@@ -60,7 +60,7 @@ class Submission:
         return self.folder / f"task-{task}.log"
 
     def context(self, profiler: Profiler) -> Context:
-        return Context(self.sweep, self.platform, profiler, self.trainer or default_trainer(), self.timeout_s)
+        return Context(self.sweep, self.platform, profiler, self.trainer, self.timeout_s)
 
 
 def freeze(sweep_folder: Path, places: Sequence[Place], **facts: Any) -> Submission:

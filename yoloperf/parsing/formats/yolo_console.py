@@ -29,6 +29,7 @@ _LOSSES = {
     "dfl_loss": "dfl_loss",
 }
 _METRICS = ("precision", "recall", "map50", "map50_95")
+_MEASURABLE_S = 5.0  # bars show whole seconds: below, a rate would be off by more than 10 %
 _VALIDATION_BAR = re.compile(rb".*?:\s+(\d+%.*)", re.DOTALL)
 
 
@@ -170,7 +171,7 @@ class YoloConsole(LineFormat):
             self.run.notes.append(f"best weights: {shown}")
 
     def _take_rows(self, base: int) -> None:
-        peak = 0.0
+        peak, images, rate = 0.0, self.run.facts.get("train_images"), None
         for epoch, row in self.rows.items():
             self.run.default("epochs", row["last"] + base)
             peak = max(peak, row["gpu_mem"])
@@ -179,8 +180,12 @@ class YoloConsole(LineFormat):
             found = self.run.epoch(epoch + base)
             found |= {name: number(row[column]) for column, name in _LOSSES.items() if column in row}
             found |= {name: row[name] for name in ("train_s", "val_s") if name in row}
+            if images and (found.get("train_s") or 0.0) >= _MEASURABLE_S:
+                rate = found["images_per_s"] = images / found["train_s"]
             if peak and self._gigabyte():
                 found["gpu_mem_peak_bytes"] = round(peak * self._gigabyte())
+
+        self.run.default("images_per_s", rate)
 
     def _gigabyte(self) -> int:
         """What the trainer divides the bytes reserved by torch by: 1e9, and 2**30 since some release of 8.3 (0: not known)."""
