@@ -9,7 +9,7 @@ from typing import Any
 from yoloperf.core.errors import UserError, choose
 from yoloperf.core.record import RunRecord, shown
 from yoloperf.report.columns import BETTER, GRID, RUN_COLUMNS, distinct, failed, fullest, in_order, present, title, varying
-from yoloperf.report.fairness import judge
+from yoloperf.report.fairness import DISTURBING, judge
 from yoloperf.report.render import Row, Table
 
 BY = ("platform", "model", "batch_size", "epochs", "precision_mode", "engine")
@@ -90,6 +90,9 @@ def _cautions(cells: Sequence[Cell], by: str, baseline: Any) -> list[str]:
                 column = RUN_COLUMNS[name]
                 kind = "NOT THE SAME WORK: " if name in fairness.work else ""
                 seen[f"{kind}{column.metadata['title']} differs: {shown(column, one)} and {shown(column, two)}"] += 1
+            for name in fairness.disturbed:
+                least = shown(RUN_COLUMNS[name], DISTURBING[name])
+                seen[f"{RUN_COLUMNS[name].metadata['title']}: {least} or more in one of the two or both"] += 1
             for name in fairness.unknown:
                 seen[f"{RUN_COLUMNS[name].metadata['title']} is not recorded for both"] += 1
     ranked = sorted(seen.items(), key=lambda item: (not item[0].startswith("NOT"), -item[1]))

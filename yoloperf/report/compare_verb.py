@@ -91,7 +91,8 @@ def metric_result(comparison: Comparison, metric: str) -> dict[str, Any]:
 def _two(first: RunRecord, second: RunRecord, metrics: Sequence[str], form: str) -> Result:
     """Two runs, a row a column, and the verdict."""
     fairness = judge(first, second)
-    names = [*fairness.work, *fairness.conditions, *(name for name in metrics if name in FIGURES)]
+    decisive = [*fairness.work, *fairness.conditions, *fairness.disturbed]
+    names = list(dict.fromkeys([*decisive, *(name for name in metrics if name in FIGURES)]))
     rows, ratios = [], {}
     for name in names:
         column, one, two = RUN_COLUMNS[name], getattr(first, name), getattr(second, name)

@@ -14,9 +14,11 @@ WORK = (
 )
 # what changes time or quality while the work stays the same
 CONDITIONS = (
-    *("platform", "gpu_name", "cpu_count", "driver", "cuda", "torch", "engine", "precision_mode"),
-    *("threads", "workers", "profiler", "attempts"),
+    *("platform", "gpu_name", "cpu_count", "driver", "cuda", "cudnn", "torch", "engine", "precision_mode"),
+    *("processes", "threads", "workers", "data_filesystem", "profiler", "attempts"),
 )
+# what disturbs a measurement, from this value on; a run that did not record it is not under suspicion
+DISTURBING = {"throttled_share": 0.05, "gpu_other_processes": 1}
 # what is part of the thing compared, so that it differs by its nature
 IMPLIED = {"platform": {"gpu_name", "gpu_mem_bytes", "driver"}, "model": {"weights"}, "engine": {"weights"}}
 # without these two equal, no verdict is clean
@@ -27,7 +29,8 @@ NEEDED = ("dataset_hash", "precision_mode", "torch", "cpu_count")
 class Fairness:
     """Verdict on two runs: "yes", "with care" or "no", and the columns that decide it.
 
-    `work` and `conditions` map a column to the two values that differ; `unknown` are columns that one of them lacks.
+    `work` and `conditions` map a column to the two values that differ, `disturbed` to the two values of which one or both are
+    too large; `unknown` are columns that one of them lacks.
     """
 
     verdict: str
@@ -35,6 +38,7 @@ class Fairness:
     conditions: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    disturbed: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
     def sentence(self) -> str:
         """The verdict with its reasons, in one line."""
@@ -43,6 +47,8 @@ class Fairness:
             reasons.append("they did different work: " + _differences(self.work))
         if self.conditions:
             reasons.append("conditions differ: " + _differences(self.conditions))
+        if self.disturbed:
+            reasons.append("disturbed: " + _differences(self.disturbed))
         if self.unknown:
             reasons.append("not recorded for both: " + ", ".join(RUN_COLUMNS[name].metadata["title"] for name in self.unknown))
         answer = {"yes": "may be compared", "with care": "may be compared with care", "no": "must not be compared"}[self.verdict]
@@ -53,7 +59,8 @@ def _differences(items: dict[str, tuple[Any, Any]]) -> str:
     parts = []
     for name, (first, second) in items.items():
         column = RUN_COLUMNS[name]
-        parts.append(f"{column.metadata['title']} {shown(column, first)} and {shown(column, second)}")
+        one, two = ("not recorded" if value is None else shown(column, value) for value in (first, second))
+        parts.append(f"{column.metadata['title']} {one} and {two}")
     return ", ".join(parts)
 
 
@@ -65,9 +72,11 @@ def judge(first: RunRecord, second: RunRecord, compared: Iterable[str] = ()) -> 
     work = _differing(first, second, [name for name in WORK if name not in allowed])
     conditions = _differing(first, second, [name for name in CONDITIONS if name not in allowed])
     unknown = tuple(name for name in NEEDED if name not in allowed and None in (getattr(first, name), getattr(second, name)))
+    pairs = {name: (getattr(first, name), getattr(second, name)) for name in DISTURBING}
+    disturbed = {name: pair for name, pair in pairs.items() if any((value or 0) >= DISTURBING[name] for value in pair)}
     lost = tuple(f"{run.run_id or 'a run'} is {run.status}" for run in (first, second) if failed(run))
-    verdict = "no" if work or lost else "with care" if conditions or unknown else "yes"
-    return Fairness(verdict, work, conditions, unknown, lost)
+    verdict = "no" if work or lost else "with care" if conditions or unknown or disturbed else "yes"
+    return Fairness(verdict, work, conditions, unknown, lost, disturbed)
 
 
 def _differing(first: RunRecord, second: RunRecord, names: Iterable[str]) -> dict[str, tuple[Any, Any]]:

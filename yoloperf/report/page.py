@@ -20,6 +20,7 @@ from yoloperf.report.findings import findings
 from yoloperf.report.links import link, log_of
 from yoloperf.report.load import Records
 from yoloperf.report.page_charts import charts
+from yoloperf.report.page_cost import costs
 from yoloperf.report.page_predict import predicted
 from yoloperf.report.page_tables import MAX_ROWS, anchor, comparisons, overview, platform_cards, runs_table
 
@@ -36,6 +37,7 @@ SECTIONS = {
     "compare": "Comparisons",
     "runs": "Runs",
     "platforms": "Platforms",
+    "cost": "Cost and energy",
     "predictions": "Predictions",
 }
 
@@ -57,13 +59,14 @@ def page(records: Records, out: Path, sources: Sequence[Path] = (), heading: str
     links = {name: href for name, log in logs.items() if (href := link(log, out))}
     drawn, missing = charts(records)
     library, script, style = plot_library(), _asset("page.js"), _asset("page.css")
-    made = predicted(runs)
+    made, spent = predicted(runs), costs(runs, records.epochs)
+    sections = {id: text for id, text in SECTIONS.items() if (id != "predictions" or made) and (id != "cost" or spent)}
     lost = [run for run in runs if failed(run)]
     html = _template().render(
         version=__version__,
         heading=heading or _heading(runs),
         subtitle=_subtitle(runs),
-        sections=[item for item in SECTIONS.items() if item[0] != "predictions" or made],
+        sections=sections.items(),
         tiles=_tiles(runs),
         warnings=_warnings(records),
         overview=overview(runs),
@@ -78,6 +81,7 @@ def page(records: Records, out: Path, sources: Sequence[Path] = (), heading: str
         runs=runs_table(runs, links),
         cards=platform_cards(runs),
         predicted=made,
+        costs=spent,
         sources=", ".join(path.name or str(path) for path in sources),
         hashes=f"{_hash(library)} {_hash(script)}",
         css=Markup(style),

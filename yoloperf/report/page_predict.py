@@ -6,19 +6,22 @@ from dataclasses import dataclass
 from yoloperf.core.errors import UserError
 from yoloperf.core.record import RunRecord
 from yoloperf.core.units import show_seconds
-from yoloperf.report.page_tables import Cell, PageTable
+from yoloperf.report.page_tables import Cell, PageTable, plain
 from yoloperf.report.predict import Fit, Prediction, fits, gaps, held_out, median_error
+from yoloperf.report.predict_coco import coco_remarks, coco_tables, extrapolated, possible
 
 MAX_FITS = 40
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """The fits, the error on held-out runs in words, and the cells of the grid that no finished run fills."""
+    """The fits, the error on held-out runs in words, the cells of the grid that no finished run fills, and COCO on paper."""
 
     says: str
     fits: PageTable
     gaps: PageTable | None
+    coco: list[PageTable]
+    remarks: list[str]
 
 
 def predicted(runs: Sequence[RunRecord]) -> Predicted | None:
@@ -38,7 +41,9 @@ def predicted(runs: Sequence[RunRecord]) -> Predicted | None:
         worst = max(abs(item.error or 0) for item in tried)
         says += f"Fitted without the runs of most epochs, it misses those {len(tried)} by {error:.1%} (median) and {worst:.1%} (worst)."
     empty = gaps(runs)
-    return Predicted(says, _fits(models[:MAX_FITS]), _gaps(empty[:MAX_FITS]) if empty else None)
+    first, second = extrapolated(runs), possible(runs)
+    coco = [plain(table) for table in coco_tables(first[:MAX_FITS], second)]
+    return Predicted(says, _fits(models[:MAX_FITS]), _gaps(empty[:MAX_FITS]) if empty else None, coco, coco_remarks(first, second))
 
 
 def _fits(models: Sequence[Fit]) -> PageTable:

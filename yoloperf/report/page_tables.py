@@ -1,14 +1,17 @@
 """The tables of the page: cells that know how they sort and where they lead."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from yoloperf.core.errors import UserError
+from yoloperf.core.platforms import PlatformCard
 from yoloperf.core.record import STATUSES, RunRecord, shown
 from yoloperf.report.columns import BETTER, FIGURES, GRID, IDENTITY, RUN_COLUMNS, STUDY, differing, distinct, failed, present, title
 from yoloperf.report.compare import BY, Comparison, comparison_table, contested, match, median_ratio, metrics_of, same_kernels, wins
+from yoloperf.report.cost import card_of, price_said
+from yoloperf.report.render import Table
 from yoloperf.report.significance import Tested, repeats_table, significance, verdict
 
 MAX_ROWS = 1500  # of the table of runs: a browser sorts these at once, and the page stays below its size
@@ -136,7 +139,7 @@ def _compared(comparison: Comparison, links: Mapping[str, str]) -> Compared:
         remarks.append(f"Left out: {comparison.alone} run{'s' * (comparison.alone > 1)} without a counterpart.")
     details = [_cell_table(comparison, metric, links) for metric in metrics]
     if tested:
-        details.append(_plain(repeats_table(comparison, tested)))
+        details.append(plain(repeats_table(comparison, tested)))
     return Compared(comparison.by, _summary(comparison, metrics), details, says, comparison.cautions, remarks)
 
 
@@ -175,9 +178,9 @@ def _cell_table(comparison: Comparison, metric: str, links: Mapping[str, str]) -
     keys, levels = len(comparison.keys), comparison.levels
     room = max(20, min(MAX_LINES, MAX_CELLS // (keys + 2 * len(levels))))
     cut = replace(comparison, cells=comparison.cells[:room])
-    plain = comparison_table(cut, metric)
+    plain_table = comparison_table(cut, metric)
     rows = []
-    for i, (row, cell) in enumerate(zip(plain.rows, cut.cells, strict=False)):  # the last row is the median
+    for i, (row, cell) in enumerate(zip(plain_table.rows, cut.cells, strict=False)):  # the last row is the median
         cells = []
         for j, text in enumerate(row.cells):
             if keys <= j < keys + len(levels):
@@ -185,15 +188,15 @@ def _cell_table(comparison: Comparison, metric: str, links: Mapping[str, str]) -
                 values, part = cell.values(level, metric), cell.runs.get(level, [])
                 middle = sorted(values)[len(values) // 2] if values else None
                 hrefs = [links[name] for run in part if (name := str(run.run_id)) in links][:8]
-                cells.append(Cell(text, middle, hrefs, "best" if (i, j) in plain.best else _lost(text) if not values else ""))
+                cells.append(Cell(text, middle, hrefs, "best" if (i, j) in plain_table.best else _lost(text) if not values else ""))
             else:
-                cells.append(Cell(text, _number(text)))
+                cells.append(Cell(text, magnitude(text) if plain_table.numeric[j] else None))
         rows.append(cells)
     whole = [median_ratio(comparison, level, metric) for level in levels if level != comparison.baseline]
     foot = [Cell("median of all"), *[Cell()] * (keys + len(levels) - 1), *map(_ratio, whole)]
     count = len(comparison.cells)
     note = f"{len(rows)} of {count} cells are listed; `yoloperf compare --by {comparison.by}` prints all." if len(rows) < count else ""
-    return PageTable(_headings(plain.headings, plain.numeric), rows, plain.title, note, foot=foot)
+    return PageTable(_headings(plain_table.headings, plain_table.numeric), rows, plain_table.title, note, foot=foot)
 
 
 def _lost(text: str) -> str:
@@ -204,12 +207,17 @@ def _ratio(value: float | None) -> Cell:
     return Cell() if value is None else Cell(f"{value:.2f}" if value < 100 else f"{value:.0f}", value)
 
 
-def _plain(table: Any) -> PageTable:
+def plain(table: Table) -> PageTable:
+    """A table of the command line on the page."""
+    width = len(table.headings)
     rows = [
-        [Cell(text, _number(text), (), "best" if (i, j) in table.best else "") for j, text in enumerate(row.cells)]
+        [
+            Cell(text, magnitude(text) if table.numeric[j] else None, (), "best" if (i, j) in table.best else "")
+            for j, text in enumerate([*row.kept(), *([row.note] if row.note else []), *[""] * width][:width])
+        ]
         for i, row in enumerate(table.rows)
     ]
-    note = f"{MAX_LINES} of {len(rows)} tests are listed." if len(rows) > MAX_LINES else ""
+    note = f"{MAX_LINES} of {len(rows)} lines are shown." if len(rows) > MAX_LINES else ""
     return PageTable(_headings(table.headings, table.numeric), rows[:MAX_LINES], table.title, note)
 
 
@@ -217,11 +225,18 @@ def _headings(words: Sequence[str], numeric: Sequence[bool]) -> list[tuple[str, 
     return [(word, "", kind, True) for word, kind in zip(words, numeric, strict=True)]
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+_UNITS = {"us": 1e-6, "ms": 1e-3, "min": 60, "h": 3600, "kJ": 1e3, "MJ": 1e6}
+_UNITS |= {"KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40}
+
+
+def magnitude(text: str) -> float | None:
+    """The number by which a text such as "12:05", "1.31 GiB" or "USD 0.12" sorts; None where it begins with none."""
+    clock = re.match(r"(?:(\d+):)?(\d+):(\d\d)(?!\d)", text)
+    if clock:
+        hours, minutes, seconds = (int(part or 0) for part in clock.groups())
+        return float(3600 * hours + 60 * minutes + seconds)
+    number = re.match(r"(?:[A-Z]{3} )?([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?: (\S+)|$)", text)
+    return float(number[1]) * _UNITS.get(number[2], 1) if number else None
 
 
 def overview(runs: Sequence[RunRecord]) -> PageTable:
@@ -249,6 +264,25 @@ class Card:
     runs: int
     facts: list[tuple[str, list[str]]]
     mixed: list[str]
+    devices: list["Device"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the card of a device (cfg/platforms/) says it can do and costs, with dates."""
+
+    name: str
+    facts: list[tuple[str, str]]
+
+
+def _device(card: PlatformCard) -> Device:
+    peaks = ", ".join(f"{kind} {value / 1e12:.4g} TFLOP/s" for kind, value in card.peak_flops.items() if value is not None)
+    facts = [("peak", peaks)] if peaks else []
+    if card.mem_bandwidth_bytes_per_s is not None:
+        facts.append(("bandwidth", f"{card.mem_bandwidth_bytes_per_s / 1e9:.4g} GB/s"))
+    if card.tdp_w is not None:
+        facts.append(("rated power", f"{card.tdp_w:g} W"))
+    return Device(card.name, [*facts, ("price", price_said(card))])
 
 
 def platform_cards(runs: Sequence[RunRecord]) -> list[Card]:
@@ -269,5 +303,6 @@ def platform_cards(runs: Sequence[RunRecord]) -> list[Card]:
         dates = sorted({run.started_at[:10] for run in part if run.started_at})
         if dates:
             facts.append(("dates", [dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"]))
-        cards.append(Card(name or "not recorded", len(part), facts, mixed))
+        known = {card.file: card for run in part if (card := card_of(run))}
+        cards.append(Card(name or "not recorded", len(part), facts, mixed, [_device(card) for card in known.values()][:_VALUES]))
     return cards
