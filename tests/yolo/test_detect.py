@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
-from yoloperf.yolo.detect import annotate, main
-from yoloperf.yolo.inference import Detection
+from yoloperf.yolo.detect import main
+from yoloperf.yolo.picture import Detection, annotate
 from yoloperf.yolo.weights import Checkpoint, save_checkpoint
 
 

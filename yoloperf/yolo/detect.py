@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 from tqdm import tqdm
 
 from yoloperf.core.errors import UserError, exit_code
@@ -16,12 +15,11 @@ from yoloperf.core.rundir import write_atomic
 from yoloperf.datasets.images import SUFFIXES
 from yoloperf.yolo.device import add_flags, prepare
 from yoloperf.yolo.images import Pixels, read_image
-from yoloperf.yolo.inference import Detection, Detector
+from yoloperf.yolo.inference import Detector
+from yoloperf.yolo.picture import Detection, annotate, save_picture
 
 _BATCH = 8
 _EXAMPLE = "python detect.py --weights yolov3-tiny.weights --source datasets/bccd/JPEGImages --save-dir out"
-# distinct in hue and in lightness, so that two classes differ in a black-and-white print too
-_COLOURS = ((31, 119, 180), (214, 39, 40), (255, 187, 60), (44, 160, 44), (148, 103, 189), (23, 190, 207), (140, 86, 75), (227, 119, 194))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -122,31 +120,6 @@ def _text(path: Path, detections: list[Detection]) -> str:
     lines = [f"{path}: {', '.join(f'{count} {name}' for name, count in sorted(counts.items())) or 'nothing found'}"]
     lines += [f"  {d.name:12} {d.score:.3f}  {d.x1:.1f} {d.y1:.1f} {d.x2:.1f} {d.y2:.1f}" for d in detections]
     return "\n".join(lines)
-
-
-def annotate(image: Pixels, detections: list[Detection]) -> Pixels:
-    """A copy of the image with boxes, names and scores drawn on it."""
-    canvas = image.copy()
-    unit = max(1, round(max(image.shape[:2]) / 640))  # line width that stays visible on large pictures
-    for detection in sorted(detections, key=lambda found: found.score):
-        colour = _COLOURS[detection.label % len(_COLOURS)]
-        low, high = (round(detection.x1), round(detection.y1)), (round(detection.x2), round(detection.y2))
-        cv2.rectangle(canvas, low, high, colour, unit)
-        text = f"{detection.name} {detection.score:.2f}"
-        (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.4 * unit, unit)
-        top = max(low[1], height + 4)
-        cv2.rectangle(canvas, (low[0], top - height - 4), (low[0] + width, top), colour, cv2.FILLED)
-        dark = 0.3 * colour[0] + 0.6 * colour[1] + 0.1 * colour[2] < 140
-        cv2.putText(
-            canvas, text, (low[0], top - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.4 * unit, (255,) * 3 if dark else (0,) * 3, unit, cv2.LINE_AA
-        )
-    return canvas
-
-
-def save_picture(path: Path, image: Pixels) -> None:
-    """Write an RGB image as JPEG."""
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
-    write_atomic(path, data.tobytes())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 
@@ -12,23 +12,8 @@ from yoloperf.yolo.boxes import decode_heads, suppress
 from yoloperf.yolo.device import Compute
 from yoloperf.yolo.images import Pixels, letterbox
 from yoloperf.yolo.loader import to_network
+from yoloperf.yolo.picture import Detection
 from yoloperf.yolo.weights import find_weights, load_weights
-
-
-@dataclass(frozen=True)
-class Detection:
-    """One object: class, score in 0..1, corners in pixels of the original image."""
-
-    label: int
-    name: str
-    score: float
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-
-    def asdict(self) -> dict[str, object]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
