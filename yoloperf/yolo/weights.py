@@ -1,5 +1,6 @@
 """Weight files: Darknet .weights, and .pt checkpoints that carry their cfg."""
 
+import hashlib
 import io
 import os
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import write_atomic
-from yoloperf.yolo.darknet import Darknet, load_cfg
+from yoloperf.datasets.config import class_names
+from yoloperf.yolo.darknet import Darknet, load_cfg, parse_cfg
 
 CHECKPOINT_VERSION = 1
 
@@ -33,6 +35,21 @@ class Checkpoint:
         network = Darknet(self.cfg)
         network.load_state_dict(self.state)
         return network.eval()
+
+    def class_names(self) -> list[str]:
+        """Where the file does not say: COCO's for 80 classes, as Darknet's published weights have, else "class 0", ..."""
+        if self.names:
+            return list(self.names)
+        classes = next(section.integer("classes") for section in parse_cfg(self.cfg) if section.kind == "yolo")
+        return list(class_names("coco")) if classes == 80 else [f"class {number}" for number in range(classes)]
+
+    def digest(self) -> str:
+        """First 12 hex digits of the SHA-256 of architecture and weights, whichever file they came from."""
+        content = hashlib.sha256(self.cfg.encode())
+        for name in sorted(self.state):
+            content.update(name.encode())
+            content.update(self.state[name].cpu().contiguous().numpy().tobytes())
+        return content.hexdigest()[:12]
 
 
 def search_folders() -> list[Path]:

@@ -1,0 +1,65 @@
+"""Runtimes: what computes a network's predictions once it is trained. Each is a module of its own, imported when it is asked for."""
+
+import importlib
+import importlib.util
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yoloperf.core.errors import UserError, choose
+from yoloperf.core.spec import check_img_size
+from yoloperf.yolo.device import Compute, prepare
+from yoloperf.yolo.weights import Checkpoint
+
+# runtime -> the packages that it needs beside those of every installation
+PACKAGES: dict[str, tuple[str, ...]] = {"torch": ()}
+RUNTIMES = ("auto", *PACKAGES)
+
+
+class Runtime(Protocol):
+    """A network that is ready to predict. It is called by one thread at a time."""
+
+    name: str
+    precision: str  # "fp32", "bf16" or "fp16": of the convolutions
+    img_size: int
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Letterboxed RGB pictures [B, S, S, 3] -> decoded predictions [B, P, 5 + C]: centre x, y, width, height in input pixels,
+        objectness, class probabilities, in the order of `boxes.decode_heads`. The array is the caller's own."""
+        ...
+
+
+def make_runtime(
+    checkpoint: Checkpoint,
+    name: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    img_size: int | None = None,
+) -> Runtime:
+    """The checkpoint's network in a runtime; img_size: side of its input, by default that of the training, else 416.
+
+    "auto" is the fastest at equal mAP (docs/decisions.md has the measurement). Sets the process up as `device.prepare` does.
+    Raises UserError where runtime, device, precision or image size cannot be had.
+    """
+    choose(name, RUNTIMES, "runtime")
+    img_size = img_size or checkpoint.img_size or 416
+    check_img_size(img_size)
+    compute = prepare(device, precision, threads)
+    name = _fastest(compute) if name == "auto" else name
+    lacking = missing_packages(name)
+    if lacking:
+        raise UserError(f"runtime {name} needs {' and '.join(lacking)}: pip install {' '.join(lacking)}")
+    module: Any = importlib.import_module(f"yoloperf.yolo.runtimes.{name}")
+    runtime: Runtime = module.make(checkpoint, compute, img_size, precision)
+    return runtime
+
+
+def missing_packages(name: str) -> list[str]:
+    """Packages of a runtime that are not installed."""
+    return [package for package in PACKAGES[name] if importlib.util.find_spec(package) is None]
+
+
+def _fastest(compute: Compute) -> str:
+    return "torch"
