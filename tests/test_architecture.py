@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "harness": {"core"},
     "parsing": {"core"},
     "report": {"core", "parsing"},
+    "bench": {"core", "datasets", "harness", "parsing"},
 }
 # what only some rooms may import
 HEAVY = {"torch": {"yolo"}, "torchvision": {"yolo"}, "pandas": {"report"}, "matplotlib": {"report"}, "ultralytics": set()}

@@ -30,6 +30,7 @@ VERBS = {
     "bundle": "yoloperf.report.bundle_verb",
     "verify": "yoloperf.report.bundle_verb",
     "evaluate": "yoloperf.yolo.verbs",
+    "bench": "yoloperf.bench.verbs",
     "data": "yoloperf.datasets.verbs",
 }
 

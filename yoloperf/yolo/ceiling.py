@@ -4,7 +4,7 @@ The ceiling is what the network's own convolutions, forward and both gradients, 
 precision and memory order, each alone in a loop. It is measured in turn with real training steps (pictures from the data set,
 augmentation, loss, optimiser, averaged weights), so that a machine whose speed drifts does not change the ratio.
 
-    python bench/ceiling.py --model yolov3-tiny --batch 4 8 16 32 --data bccd.yaml
+    python -m yoloperf.yolo.ceiling --model yolov3-tiny --batch 4 8 16 32 --data bccd.yaml
 """
 
 import argparse
@@ -50,11 +50,12 @@ def convolutions(network: Darknet, batch_size: int, img_size: int, compute: Comp
     for handle in handles:
         handle.remove()
 
-    kind = {"device": compute.device, "dtype": _DTYPES[compute.precision]}
+    dtype = _DTYPES[compute.precision]
     jobs = []
     for number, (conv, (_, *shape)) in enumerate(shapes):
-        x = torch.randn(batch_size, *shape, **kind).to(memory_format=torch.channels_last).requires_grad_(number > 0)
-        weight = conv.weight.detach().to(**kind).to(memory_format=torch.channels_last).requires_grad_()
+        x = torch.randn(batch_size, *shape, device=compute.device, dtype=dtype).to(memory_format=torch.channels_last)
+        x.requires_grad_(number > 0)
+        weight = conv.weight.detach().to(compute.device, dtype, memory_format=torch.channels_last).requires_grad_()
         jobs.append((x, weight, conv.stride, conv.padding))
 
     def run() -> None:
@@ -77,10 +78,10 @@ def batches(trainer: Trainer) -> Iterator[Batch]:
 
 
 def measure(
-    model: str, data: str, batch_size: int, img_size: int, precision: str, device: str, rounds: int, steps: int
+    model: str, data: str, batch_size: int, img_size: int, precision: str, device: str, threads: int | None, rounds: int, steps: int
 ) -> dict[str, object]:
     """Images per second of both, in turn `rounds` times `steps` steps; the ratio is taken round by round."""
-    compute = prepare(device, precision)
+    compute = prepare(device, precision, threads)
     config = load_data_config(data)
     split = load_split(config, "train")
     network = Darknet(with_classes(load_cfg(model), len(config.names))).to(compute.device)
@@ -137,13 +138,14 @@ def main() -> None:
     parser.add_argument("--img", type=int, default=416)
     parser.add_argument("--precision", default="auto", choices=PRECISIONS)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: every core)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=6, help="steps a round of each (default: 6)")
     args = parser.parse_args()
     print(f"{'model':12} {'batch':>5} {'arithmetic':>10} {'ceiling':>22} {'training':>14} {'fraction of the ceiling':>26}")
     results = []
     for batch_size in args.batch:
-        row = measure(args.model, args.data, batch_size, args.img, args.precision, args.device, args.rounds, args.steps)
+        row = measure(args.model, args.data, batch_size, args.img, args.precision, args.device, args.threads, args.rounds, args.steps)
         results.append(row)
         print(
             f"{row['model']:12} {batch_size:5d} {row['precision']:>10} "

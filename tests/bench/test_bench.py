@@ -1,0 +1,85 @@
+"""Trainers side by side: once for real, and the arithmetic of it on outcomes made up."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from yoloperf.bench import ablation, contest
+from yoloperf.bench.contest import Contender, Outcome, middle, ratios, subset
+from yoloperf.core.errors import UserError
+from yoloperf.core.spec import TrialSpec
+from yoloperf.datasets import smear
+
+ROOT = Path(__file__).parents[2]
+SPEC = TrialSpec(cfg="yolov3-tiny")
+OUTCOME = Outcome("ok", None, 10.0, 5.0, 100, 200, 0.5, 2, "fp32", 1e9)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    smear.generate(tmp_path / "cells", {"train": 12, "val": 4, "test": 1}, size=(160, 120))
+    path = tmp_path / "cells.yaml"
+    lists = "train: ImageSets/Main/train.txt\nval: ImageSets/Main/val.txt\n"
+    path.write_text(f"path: {tmp_path / 'cells'}\nformat: voc\n{lists}names: [WBC, RBC, Platelets]\n")
+    return path
+
+
+def test_ours_beside_a_peer_and_the_ceiling(data: Path, tmp_path: Path) -> None:
+    """The peer is train.py by its own command line in the 2020 form, read from its log like any other trainer."""
+    peer = f"twin={sys.executable} {ROOT / 'train.py'} --img {{img}} --batch {{batch}} --epochs {{epochs}} --data {{data}} --cfg {{model}}"
+    command = ["bench", "train", "--data", str(data), "--img", "64", "--batch", "4", "--epochs", "1", "--threads", "1", "--images", "8"]
+    command += ["--without-ultralytics", "--peer", f"{peer} --save-dir {{save_dir}} --threads 1", "-o", str(tmp_path / "out"), "--json"]
+    done = subprocess.run([sys.executable, "-m", "yoloperf", *command], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert set(result["images_per_s"]) == {"yoloperf", "twin"} and all(result["images_per_s"].values())
+    assert 0 < result["ceiling_fraction"] < 1 and result["ratio_equal_threads"] is None
+    assert result["batches"][0]["ratios"]["twin"] and result["max_rss_bytes"]["yoloperf"] > 2**28
+    images = sorted((tmp_path / "out" / "data" / "images" / "train").iterdir())
+    assert len(images) == 8 == len(list((tmp_path / "out" / "data" / "labels" / "train").iterdir()))
+
+
+def test_failed_contender_is_named_and_has_no_ratio() -> None:
+    rates = {"a": (10.0, 30.0), "b": (5.0, None)}
+    results = {name: [replace(OUTCOME, images_per_s=rate) for rate in both] for name, both in rates.items()}
+    assert ratios(results, "a", "b") == [2.0]
+    assert middle(results["a"], "images_per_s") == 20.0 and middle(results["b"], "images_per_s") is None
+    assert ratios(results, "a", "absent") == []
+
+
+def test_everyone_takes_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    order: list[tuple[str, int]] = []
+    monkeypatch.setattr(contest, "run", lambda contender, spec, folder: (order.append((contender.name, spec.seed)), OUTCOME)[1])
+    specs = [replace(SPEC, seed=seed) for seed in range(2)]
+    contest.contest([Contender("a", {}), Contender("b", {})], specs, tmp_path, lambda *said: None)
+    assert order == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+
+
+def test_peer_command_that_cannot_be_filled_in_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"may use \{data\}, \{batch\}"):
+        contest.run(Contender("x", {}, "train {batchsize}"), SPEC, tmp_path)
+
+
+def test_too_small_a_data_set_is_said(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has 12 train images, fewer than 40"):
+        subset(str(data), tmp_path / "out", 40)
+
+
+def test_worth_of_an_item_is_the_loss_without_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Mosaic off costs 0.1 mAP at every seed, fp32 halves the speed; the recipe written for an item lacks just that item."""
+
+    def run(contender: Contender, spec: TrialSpec, folder: Path) -> Outcome:
+        seed = spec.seed / 100
+        if contender.name == "mosaic":
+            assert "mosaic: 0.0" in Path(contender.changed["hyp"]).read_text()
+            return replace(OUTCOME, map50=0.4 + seed)
+        return replace(OUTCOME, map50=0.5 + seed, images_per_s=5.0 if contender.changed.get("precision") == "fp32" else 10.0)
+
+    monkeypatch.setattr(contest, "run", run)
+    found = {worth.item: worth for worth in ablation.ablate(SPEC, 3, tmp_path, lambda *said: None)}
+    assert found["mosaic"].map50_gain == pytest.approx(0.1) and found["mosaic"].map50_spread == pytest.approx(0)
+    assert found["fastest arithmetic (fp32)"].speed_gain == 2.0 and found["mirroring"].map50_gain == pytest.approx(0)
