@@ -96,6 +96,16 @@ def check(config: DataConfig) -> Report:
     return Report(len(labels), boxes, findings)
 
 
+def unreadable(path: Path) -> str | None:
+    """Why a file is no whole picture; None where it is one."""
+    try:
+        content = path.read_bytes()
+        image_size(path)
+    except (UserError, OSError) as error:
+        return str(error)
+    return "; ".join(detail for _, detail in image_faults(content)) or None
+
+
 def _check_image(config: DataConfig, read_boxes: BoxReader, image: Path, label: Path) -> tuple[str, int, list[Finding]]:
     """SHA-256 of an image file, number of its boxes, and what is wrong with both."""
     try:
@@ -104,7 +114,7 @@ def _check_image(config: DataConfig, read_boxes: BoxReader, image: Path, label: 
     except (UserError, OSError) as error:
         # a name of its own as the digest: two files that cannot be read are not the same picture
         return str(image), 0, [Finding("unreadable image", str(image), str(error))]
-    findings = [Finding(kind, str(image), detail) for kind, detail in _image_faults(content)]
+    findings = [Finding(kind, str(image), detail) for kind, detail in image_faults(content)]
     rows: NDArray[np.float64] | None = None
     faults: list[str] = []
     try:
@@ -122,7 +132,7 @@ def _check_image(config: DataConfig, read_boxes: BoxReader, image: Path, label: 
     return hashlib.sha256(content).hexdigest(), len(boxes), findings
 
 
-def _image_faults(content: bytes) -> list[tuple[str, str]]:
+def image_faults(content: bytes) -> list[tuple[str, str]]:
     """Kind and detail of what is wrong with an image file; decoders fill up a truncated one with grey and say nothing."""
     if content.startswith(b"\xff\xd8"):
         scans = [place for marker, place in jpeg_segments(io.BytesIO(content)) if marker == START_OF_SCAN]
