@@ -240,18 +240,22 @@ class Darknet(nn.Module):
         return 3 * sum(by_layer) - by_layer[0]
 
     def _flops_by_layer(self, img_size: int) -> list[float]:
-        """In the order of the cfg, from the shapes of a twin that computes nothing."""
+        """In the order of the cfg, from the sides of their outputs."""
         by_layer: list[float] = []
-
-        def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            assert isinstance(module, nn.Conv2d)
-            by_layer.append(2.0 * module.weight[0].numel() * output.numel())
-
-        with torch.device("meta"), torch.no_grad():
-            twin = Darknet(self.cfg).eval()
-            for layer in twin.convolutions():
-                layer.conv.register_forward_hook(count)
-            twin(torch.zeros(1, twin.convolutions()[0].conv.in_channels, img_size, img_size))
+        sides: list[int] = []
+        side = img_size
+        for kind, layer, sources in zip(self.kinds, self.layers, self.sources, strict=True):
+            if isinstance(layer, Convolution):
+                (kernel, _), (stride, _), padding = layer.conv.kernel_size, layer.conv.stride, layer.conv.padding[0]
+                side = (side + 2 * int(padding) - kernel) // stride + 1
+                by_layer.append(2.0 * layer.conv.weight.numel() * side**2)
+            elif isinstance(layer, MaxPool) and layer.stride > 1:
+                side = (side - layer.size) // layer.stride + 1
+            elif isinstance(layer, nn.Upsample):
+                side *= int(layer.scale_factor)  # type: ignore[arg-type]
+            elif kind == "route":
+                side = sides[sources[0]]
+            sides.append(side)
         return by_layer
 
 

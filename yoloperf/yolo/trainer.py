@@ -23,7 +23,7 @@ from yoloperf.yolo.images import Images
 from yoloperf.yolo.interrupt import Interrupts, Stopped
 from yoloperf.yolo.loader import Batch, TrainingBatches, to_network
 from yoloperf.yolo.loss import DetectionLoss
-from yoloperf.yolo.optimise import AveragedWeights, learning_rate, optimizer_of
+from yoloperf.yolo.optimise import AveragedWeights, Optimizer, learning_rate
 from yoloperf.yolo.recipe import Recipe
 from yoloperf.yolo.weights import Checkpoint, load_weights, save_checkpoint
 from yoloperf.yolo.world import World
@@ -84,7 +84,7 @@ class Trainer:
         self.joined = world.join(self.network)
         self.batches = TrainingBatches(train, images, recipe, spec.img_size, spec.batch_size, spec.seed, pool, world)
         self.loss = DetectionLoss(network, recipe, spec.img_size, world)
-        self.optimizer = optimizer_of(self.network, recipe)
+        self.optimizer = Optimizer(self.network, recipe)
         self.averaged = AveragedWeights(self.network, recipe)
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
         self.epochs_done = 0
@@ -143,7 +143,7 @@ class Trainer:
         if last_of_sum:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate()
-            self.scaler.step(self.optimizer)
+            self.scaler.step(self.optimizer)  # type: ignore[arg-type]  # it asks for param_groups and step only
             self.scaler.update()
             self.optimizer.zero_grad()
             self.averaged.update()
