@@ -144,5 +144,7 @@ addEventListener("resize", () => {
   }, 200);
 });
 const drawAll = () => Promise.all(figures.filter((figure) => !figure.querySelector(".plot").dataset.drawn).map(draw));
+/* on paper nothing can be opened: what findings rest on is shown */
+addEventListener("beforeprint", () => document.querySelectorAll("details.finding").forEach((item) => (item.open = true)));
 /* printing does not wait for a script, so all plots are drawn soon after the page is there */
 addEventListener("load", () => setTimeout(drawAll, 300));
