@@ -1,4 +1,8 @@
-"""Processes that must not outlive the one that watches over them."""
+"""Processes that must not outlive the one that watches over them.
+
+`python -m yoloperf.core.process PID COMMAND...` runs a command that dies with the thread of process PID that started it: for
+parents with threads of their own, which cannot safely run Python between fork and exec.
+"""
 
 import ctypes
 import os
@@ -27,3 +31,8 @@ def die_with_parent(parent_pid: int | None = None) -> None:
         orphaned = os.getpgrp() != os.getpid() and os.getpgid(os.getppid()) != os.getpgrp()
     if orphaned:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    die_with_parent(int(sys.argv[1]))
+    os.execvp(sys.argv[2], sys.argv[2:])  # the kernel remembers across an exec

@@ -66,14 +66,30 @@ def find_yaml(name_or_path: str | Path) -> Path:
     given = Path(name_or_path)
     if given.is_file():
         return given
-    folders = [Path("data"), Path(__file__).parents[2] / "data"]
-    for folder in folders:
+    for folder in _yaml_folders():
         for candidate in (folder / given, folder / f"{given}.yaml"):
             if candidate.is_file():
                 return candidate
-    known = {file.stem for folder in folders for file in folder.glob("*.yaml")}
+    known = {file.stem for folder in _yaml_folders() for file in folder.glob("*.yaml")}
     choose(given.stem if given.suffix in (".yaml", ".yml") else str(given), known, "data set")
     raise UserError(f"no file {given}; the data set {given.stem} is known by its name alone: --data {given.stem}.yaml")
+
+
+def data_sets_here() -> list[DataConfig]:
+    """Every data set that is known by its name and can be trained with here: it has training and validation images on this machine."""
+    found: dict[str, DataConfig] = {}
+    for file in (file for folder in _yaml_folders() for file in sorted(folder.glob("*.yaml"))):
+        try:
+            config = load_data_config(file)
+        except UserError:
+            continue
+        if {"train", "val"} <= config.splits.keys():
+            found.setdefault(config.name, config)
+    return list(found.values())
+
+
+def _yaml_folders() -> list[Path]:
+    return [Path("data"), Path(__file__).parents[2] / "data"]
 
 
 def _read(file: Path) -> dict[str, Any]:
