@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import subprocess
@@ -44,10 +45,10 @@ class House:
         code, result = verbs.sweep_cells(args, trainer) if name == "sweep" else load(name).run(args)
         return code, json.loads(json.dumps(result, allow_nan=False))
 
-    def start(self, **options: Any) -> subprocess.Popen[str]:
+    def start(self, *flags: str, **options: Any) -> subprocess.Popen[str]:
         """The sweep as a process of its own."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, str(DRIVE), *self.flags]
+        command = [sys.executable, str(DRIVE), *self.flags, *flags]
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options}
         process = subprocess.Popen(command, text=True, env=environment, **options)
         self.processes.append(process)
@@ -89,6 +90,14 @@ def wait_for(what: Callable[[], Any], seconds: float = 10.0) -> Any:
             return answer
         time.sleep(0.01)
     pytest.fail("waited in vain")
+
+
+def chain(spec_hash: str, steps: int) -> str:
+    """What the stand-in's weights are after so many steps without an interruption."""
+    weights = spec_hash
+    for step in range(1, steps + 1):
+        weights = hashlib.sha256(f"{weights} {step}".encode()).hexdigest()
+    return weights
 
 
 def alive(pid: int) -> bool:

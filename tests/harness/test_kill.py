@@ -1,5 +1,6 @@
 """Real SIGKILLs: whatever dies, the same cells get done, none twice, none lost."""
 
+import json
 import os
 import random
 import signal
@@ -78,6 +79,7 @@ def test_any_number_of_kills_ends_in_the_same_set_of_finished_cells(house: Any, 
         assert statuses == ["interrupted"] * (len(statuses) - 1) + ["ok"]
         assert all(attempt["resumed"] for attempt in content["attempts"][1:])
         interruptions += len(statuses) - 1
+        assert json.loads(house.run(trial).last_weights.read_text()) == [15, helpers.chain(content["spec_hash"], 15)]
         epochs = [epoch for epoch, _ in house.work(trial)]
         assert sorted(set(epochs)) == [1, 2, 3] and epochs == sorted(epochs), "an epoch that was finished was trained again"
         assert len(epochs) - 3 <= len(statuses) - 1, "a kill lost more than the epoch that was running"
