@@ -32,6 +32,7 @@ VERBS = {
     "evaluate": "yoloperf.yolo.verbs",
     "bench": "yoloperf.bench.verbs",
     "data": "yoloperf.datasets.verbs",
+    "send": "yoloperf.service.send",
 }
 
 
