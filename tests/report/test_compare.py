@@ -41,9 +41,7 @@ def test_ratios_and_wins_on_the_published_runs() -> None:
     comparison = match(runs, "platform", "baremetal")
     by_cell = {(run.platform, run.model, run.batch_size, run.epochs): run.user_s for run in runs}
     by_hand = {
-        (m, b, e): c / p
-        for (platform, m, b, e), c in by_cell.items()
-        if platform == "cloud" and c and (p := by_cell["baremetal", m, b, e])
+        (m, b, e): c / p for (platform, m, b, e), c in by_cell.items() if platform == "cloud" and c and (p := by_cell["baremetal", m, b, e])
     }
     assert len(by_hand) == contested(comparison, "user_s") == 31
     assert median_ratio(comparison, "cloud", "user_s") == pytest.approx(median(by_hand.values()))
@@ -134,6 +132,27 @@ def test_a_fair_pair() -> None:
     assert judge(full, other).verdict == "with care"
     assert judge(full, replace(other, torch="2.5"), ["platform"]).conditions == {"torch": ("2.4", "2.5")}
     assert judge(full, replace(other, torch=None), ["platform"]).unknown == ("torch",)
+
+
+def test_what_disturbed_a_run_is_a_warning() -> None:
+    full = replace(make("a", "m", 4, 1), dataset_hash="d", precision_mode="fp32", torch="2.4", cpu_count=8, throttled_share=0.01)
+    other = replace(full, run_id="o", platform="b", gpu_name="B", throttled_share=0.3)
+    fairness = judge(full, other, ["platform"])
+    assert (fairness.verdict, fairness.conditions) == ("with care", {})
+    assert "disturbed: throttled 1.0 % and 30.0 %" in fairness.sentence()
+    assert judge(full, replace(other, throttled_share=0.04), ["platform"]).verdict == "yes"
+    shared = judge(replace(full, throttled_share=None), replace(other, throttled_share=None, gpu_other_processes=2), ["platform"])
+    assert "others on GPU not recorded and 2" in shared.sentence()
+    assert match([full, other], "platform").cautions == ["throttled: 5.0 % or more in one of the two or both (1 of 1 pairs)"]
+
+
+def test_a_measure_that_all_runs_have_is_compared() -> None:
+    """Beside published runs, which lack wall time and mAP, a run of one's own is compared by what both have."""
+    mine = [replace(make("mine", "m", size, 1), wall_s=9.0, map50=0.5) for size in (4, 8)]
+    published = [make("cloud", "m", size, 1) for size in (4, 8)]
+    assert metrics_of(match([*mine, *published], "platform"))[0] == "user_s"
+    assert metrics_of(match([*mine, *published], "platform"))[-2:] == ["precision", "recall"]
+    assert "wall_s" in metrics_of(match(mine, "batch_size")) and "map50" in metrics_of(match(mine, "batch_size"))
 
 
 def test_unlike_work_and_failures_are_refused() -> None:

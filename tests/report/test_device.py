@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from yoloperf.cli import main
 from yoloperf.core.record import RunRecord
 from yoloperf.core.samples import header, row
+from yoloperf.report.charts_runs import device as device_chart
 from yoloperf.report.device import POINTS, series, thinned
-from yoloperf.report.page_charts import device as device_chart
 from yoloperf.report.plots_device import device
 
 START = 1_700_000_000.0

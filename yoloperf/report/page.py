@@ -21,8 +21,9 @@ from yoloperf.report.links import link, log_of
 from yoloperf.report.load import Records
 from yoloperf.report.page_charts import charts
 from yoloperf.report.page_cost import costs
+from yoloperf.report.page_platforms import platform_cards
 from yoloperf.report.page_predict import predicted
-from yoloperf.report.page_tables import MAX_ROWS, anchor, comparisons, overview, platform_cards, runs_table
+from yoloperf.report.page_tables import MAX_ROWS, anchor, comparisons, overview, runs_table
 
 MARKS = {SUPPORTED: "✔", CONTRADICTED: "✘", MIXED: "◐", NOT_TESTABLE: "?"}
 LISTED = 12  # cases against a claim

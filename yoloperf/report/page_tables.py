@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from yoloperf.core.errors import UserError
-from yoloperf.core.platforms import PlatformCard
 from yoloperf.core.record import STATUSES, RunRecord, shown
-from yoloperf.report.columns import BETTER, FIGURES, GRID, IDENTITY, RUN_COLUMNS, STUDY, differing, distinct, failed, present, title
+from yoloperf.report.columns import BETTER, FIGURES, GRID, IDENTITY, RUN_COLUMNS, STUDY, differing, failed, present, title
 from yoloperf.report.compare import BY, Comparison, comparison_table, contested, match, median_ratio, metrics_of, same_kernels, wins
-from yoloperf.report.cost import card_of, price_said
 from yoloperf.report.render import Table
 from yoloperf.report.significance import Tested, repeats_table, significance, verdict
 
@@ -22,11 +20,6 @@ TESTED_CELLS = 400  # cells x metrics x levels: every one costs two bootstraps
 
 # beyond the study's columns, what a reader sees first where it was recorded
 _FIRST = ("wall_s", "images_per_s", "gpu_mem_peak_bytes", "gpu_util_pct", "energy_j", "map50", "map50_95")
-_ENVIRONMENT = (
-    *("gpu_name", "gpu_mem_bytes", "cpu_name", "cpu_count", "mem_bytes", "driver", "cuda", "torch", "python"),
-    *("engine", "precision_mode", "hostname", "git_commit"),
-)
-_VALUES = 4  # of an environment's fact; more are counted
 
 
 @dataclass(frozen=True)
@@ -254,55 +247,3 @@ def overview(runs: Sequence[RunRecord]) -> PageTable:
     headings = [("platform", "", False, True), ("sweep", "", False, True), ("runs", "", True, True)]
     note = f"{MAX_LINES} of {len(rows)} sweeps are listed." if len(rows) > MAX_LINES else ""
     return PageTable([*headings, *((end or "not said", "", True, True) for end in ends)], rows[:MAX_LINES], note=note)
-
-
-@dataclass(frozen=True)
-class Card:
-    """A platform: facts (title, values) of the machines its runs ran on; `mixed` are facts with several values."""
-
-    name: str
-    runs: int
-    facts: list[tuple[str, list[str]]]
-    mixed: list[str]
-    devices: list["Device"]
-
-
-@dataclass(frozen=True)
-class Device:
-    """What the card of a device (cfg/platforms/) says it can do and costs, with dates."""
-
-    name: str
-    facts: list[tuple[str, str]]
-
-
-def _device(card: PlatformCard) -> Device:
-    peaks = ", ".join(f"{kind} {value / 1e12:.4g} TFLOP/s" for kind, value in card.peak_flops.items() if value is not None)
-    facts = [("peak", peaks)] if peaks else []
-    if card.mem_bandwidth_bytes_per_s is not None:
-        facts.append(("bandwidth", f"{card.mem_bandwidth_bytes_per_s / 1e9:.4g} GB/s"))
-    if card.tdp_w is not None:
-        facts.append(("rated power", f"{card.tdp_w:g} W"))
-    return Device(card.name, [*facts, ("price", price_said(card))])
-
-
-def platform_cards(runs: Sequence[RunRecord]) -> list[Card]:
-    """A card for every platform, from the environments that its runs recorded."""
-    cards = []
-    for name in [*distinct(runs, "platform"), None]:
-        part = [run for run in runs if run.platform == name]
-        if not part:
-            continue
-        facts, mixed = [], []
-        for column in _ENVIRONMENT:
-            values = [shown(RUN_COLUMNS[column], value) for value in distinct(part, column)]
-            if values:
-                more = [f"and {len(values) - _VALUES} more"] if len(values) > _VALUES else []
-                facts.append((title(column), values[:_VALUES] + more))
-            if len(values) > 1 and column not in ("git_commit", "engine", "precision_mode"):
-                mixed.append(title(column))
-        dates = sorted({run.started_at[:10] for run in part if run.started_at})
-        if dates:
-            facts.append(("dates", [dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"]))
-        known = {card.file: card for run in part if (card := card_of(run))}
-        cards.append(Card(name or "not recorded", len(part), facts, mixed, [_device(card) for card in known.values()][:_VALUES]))
-    return cards
