@@ -17,9 +17,15 @@ MAY_IMPORT = {
     "parsing": {"core"},
     "report": {"core", "parsing"},
     "bench": {"core", "datasets", "harness", "parsing"},
+    "service": {"core", "datasets", "yolo", "harness", "parsing", "report"},
 }
 # what only some rooms may import
-HEAVY = {"torch": {"yolo"}, "torchvision": {"yolo"}, "pandas": {"report"}, "matplotlib": {"report"}, "ultralytics": set()}
+HEAVY = {
+    "torch": {"yolo", "service"},
+    **dict.fromkeys(("torchvision", "onnx", "onnxruntime", "openvino"), {"yolo"}),
+    **dict.fromkeys(("pandas", "matplotlib"), {"report"}),
+    "ultralytics": set(),
+}
 
 
 def _imports(file: Path) -> list[str]:

@@ -4,8 +4,6 @@ import argparse
 import glob
 import json
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,12 +11,11 @@ from tqdm import tqdm
 from yoloperf.core.errors import UserError, exit_code
 from yoloperf.core.rundir import write_atomic
 from yoloperf.datasets.images import SUFFIXES
-from yoloperf.yolo.device import add_flags, prepare
-from yoloperf.yolo.images import Pixels, read_image
+from yoloperf.yolo.device import add_flags
 from yoloperf.yolo.inference import Detector
 from yoloperf.yolo.picture import Detection, annotate, save_picture
+from yoloperf.yolo.runtimes import add_runtime_flag
 
-_BATCH = 8
 _EXAMPLE = "python detect.py --weights yolov3-tiny.weights --source datasets/bccd/JPEGImages --save-dir out"
 
 
@@ -38,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--conf", type=float, default=0.25, help="lowest score shown (default: 0.25)")
     flags.add_argument("--iou", type=float, default=0.45, help="overlap above which the lesser box of a class is dropped (default: 0.45)")
     add_flags(flags)
+    add_runtime_flag(flags, "auto")
     flags.add_argument("--save-dir", type=Path, help="write annotated pictures and detections.json here")
     flags.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     return flags
@@ -54,21 +52,19 @@ def run(args: argparse.Namespace) -> int:
         if not 0 <= getattr(args, name) <= 1:
             raise UserError(f"--{name} must be from 0 to 1, not {getattr(args, name)}")
     paths = find_images(args.source)
-    detector = Detector(args.weights, prepare(args.device, args.precision, args.threads), args.cfg, args.img_size)
+    detector = Detector.load(args.weights, args.runtime, args.device, args.precision, args.threads, args.cfg, args.img_size)
     found: dict[str, list[dict[str, object]]] = {}
     unreadable: list[str] = []
-    with ThreadPoolExecutor(2) as pool:
-        progress = tqdm(total=len(paths), unit="image", disable=None)
-        for names, images in _batches(paths, pool, unreadable):
-            boxes, _ = detector.detect(images, args.conf, args.iou)
-            for path, image, own in zip(names, images, boxes, strict=True):
-                found[str(path)] = [detection.asdict() for detection in own]
-                if not args.json:
-                    progress.write(_text(path, own), file=sys.stdout)
-                if args.save_dir:
-                    save_picture(args.save_dir / path.with_suffix(".jpg").name, annotate(image, own))
-            progress.update(len(images))
-        progress.close()
+    progress = tqdm(detector.detect(paths, args.conf, args.iou), total=len(paths), unit="image", disable=None)
+    for seen in progress:
+        if seen.image is None:
+            unreadable.append(str(seen.path))
+            continue
+        found[str(seen.path)] = [detection.asdict() for detection in seen.detections]
+        if not args.json:
+            progress.write(_text(seen.path, seen.detections), file=sys.stdout)
+        if args.save_dir:
+            save_picture(args.save_dir / seen.path.with_suffix(".jpg").name, annotate(seen.image, seen.detections))
     result = {"images": found, "unreadable": unreadable}
     if args.save_dir:
         write_atomic(args.save_dir / "detections.json", json.dumps(result, indent=1) + "\n")
@@ -91,26 +87,6 @@ def find_images(source: str) -> list[Path]:
     if not paths:
         raise UserError(f"no images at {source}: give a file, a folder with {', '.join(sorted(SUFFIXES))} files, or a quoted glob")
     return paths
-
-
-def _batches(paths: list[Path], pool: ThreadPoolExecutor, unreadable: list[str]) -> Iterator[tuple[list[Path], list[Pixels]]]:
-    """Decoded images in batches, the next one being decoded meanwhile; what cannot be read is added to `unreadable`."""
-
-    def submit(start: int) -> list[Future[Pixels]]:
-        return [pool.submit(read_image, path, True) for path in paths[start : start + _BATCH]]
-
-    ahead = submit(0)
-    for start in range(0, len(paths), _BATCH):
-        pending, ahead = ahead, submit(start + _BATCH)
-        names, images = [], []
-        for path, future in zip(paths[start : start + _BATCH], pending, strict=True):
-            try:
-                images.append(future.result())
-                names.append(path)
-            except UserError:
-                unreadable.append(str(path))
-        if images:
-            yield names, images
 
 
 def _text(path: Path, detections: list[Detection]) -> str:

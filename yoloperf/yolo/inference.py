@@ -1,68 +1,100 @@
-"""Detector: weights -> boxes of pictures, for detect.py and everything that serves detections."""
+"""Detector: image files -> boxes, for detect.py and whoever wants detections in his own process."""
 
-import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from yoloperf.core.spec import check_img_size
-from yoloperf.datasets.config import class_names
-from yoloperf.yolo.boxes import decode_heads, suppress
-from yoloperf.yolo.device import Compute
-from yoloperf.yolo.images import Pixels, letterbox
-from yoloperf.yolo.loader import to_network
+from yoloperf.core.errors import UserError
+from yoloperf.core.limits import available_cores
+from yoloperf.yolo.boxes import suppress
+from yoloperf.yolo.images import Letterbox, Pixels, letterbox, read_image
 from yoloperf.yolo.picture import Detection
+from yoloperf.yolo.runtimes import Runtime, make_runtime
 from yoloperf.yolo.weights import find_weights, load_weights
+
+_BATCH = 8
+_AHEAD = 2  # batches: one is decoded, one computed, while the caller has the third
 
 
 @dataclass(frozen=True)
-class StageTimes:
-    """Seconds of a batch in the stages between decoded pictures and boxes."""
+class Seen:
+    """What was found in a file, best score first; image: as decoded, turned as its EXIF says, None where it is no readable one."""
 
-    preprocess_s: float
-    inference_s: float
-    postprocess_s: float
+    path: Path
+    image: Pixels | None
+    detections: list[Detection]
+
+
+_Placed = tuple[Pixels, Pixels, Letterbox]  # image, network input made of it, and how it lies there
+_Predicted = tuple[Path, _Placed | None, NDArray[np.float32]]
 
 
 class Detector:
-    """A network ready to find objects: batch norms folded in, in the memory order and precision that are fastest."""
+    """A trained network in a runtime, with the names of its classes."""
 
-    def __init__(self, weights: str, compute: Compute, cfg: str = "", img_size: int | None = None, names: list[str] | None = None) -> None:
-        """weights, cfg: path or name. Raises UserError where they cannot be read.
+    def __init__(self, runtime: Runtime, names: Sequence[str]) -> None:
+        self.runtime, self.names = runtime, names
 
-        names: class names; where the weights do not carry them either, COCO's for 80 classes, else "class 0", ...
-        """
+    @classmethod
+    def load(
+        cls,
+        weights: str,
+        runtime: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        cfg: str = "",
+        img_size: int | None = None,
+    ) -> "Detector":
+        """weights, cfg: path or name. Raises UserError where they cannot be read, or as `make_runtime` does."""
         checkpoint = load_weights(find_weights(weights), cfg)
-        self.compute = compute
-        self.img_size = img_size or checkpoint.img_size or 416
-        check_img_size(self.img_size)
-        self.network = checkpoint.build().fuse().to(compute.device).to(memory_format=torch.channels_last)
-        self.names = names or checkpoint.names or _default_names(self.network.classes)
+        return cls(make_runtime(checkpoint, runtime, device, precision, threads, img_size), checkpoint.class_names())
 
-    @torch.inference_mode()
-    def detect(self, images: Sequence[Pixels], confidence: float = 0.25, iou: float = 0.45) -> tuple[list[list[Detection]], StageTimes]:
-        """Objects of RGB uint8 images [height, width, 3], best score first, and where the time went."""
-        start = time.perf_counter()
-        squares, places = zip(*(letterbox(image, self.img_size) for image in images), strict=True)
-        batch = to_network(torch.stack([torch.from_numpy(square) for square in squares]), self.compute.device)
-        self.compute.synchronise()
-        ready = time.perf_counter()
-        with self.compute.autocast():
-            outputs = self.network(batch)
-        self.compute.synchronise()
-        inferred = time.perf_counter()
-        decoded = decode_heads(outputs, self.network.heads, self.img_size)
-        found = []
-        for boxes, place, image in zip(suppress(decoded, confidence, iou, multi_label=False), places, images, strict=True):
-            height, width = image.shape[:2]
-            rows = place.undo(boxes.cpu().numpy(), width, height).tolist()
-            found.append([Detection(int(label), self.names[int(label)], score, *corners) for *corners, score, label in rows])
-        return found, StageTimes(ready - start, inferred - ready, time.perf_counter() - inferred)
+    def detect(self, paths: Sequence[Path], confidence: float = 0.25, iou: float = 0.45, batch: int = _BATCH) -> Iterator[Seen]:
+        """Objects of image files, in their order. Files are decoded by threads, and batches computed, ahead of the caller."""
+        jobs: deque[Future[list[_Predicted]]] = deque()
+        with ThreadPoolExecutor(available_cores()) as readers, ThreadPoolExecutor(1) as computing:
+            for start in range(0, len(paths), batch):
+                loading = [(path, readers.submit(self._read, path)) for path in paths[start : start + batch]]
+                jobs.append(computing.submit(self._predict, loading))
+                if len(jobs) > _AHEAD:
+                    yield from (self._seen(*each, confidence, iou) for each in jobs.popleft().result())
+            for job in jobs:
+                yield from (self._seen(*each, confidence, iou) for each in job.result())
+
+    def _read(self, path: Path) -> _Placed | None:
+        try:
+            image = read_image(path, orient=True)
+        except UserError:
+            return None
+        return image, *letterbox(image, self.runtime.img_size)
+
+    def _predict(self, loading: list[tuple[Path, Future[_Placed | None]]]) -> list[_Predicted]:
+        loaded = [(path, future.result()) for path, future in loading]
+        squares = [placed[1] for _, placed in loaded if placed]
+        predictions = iter(self.runtime(np.stack(squares)) if squares else ())
+        return [(path, placed, next(predictions) if placed else np.empty(0, np.float32)) for path, placed in loaded]
+
+    def _seen(self, path: Path, placed: _Placed | None, predictions: NDArray[np.float32], confidence: float, iou: float) -> Seen:
+        if placed is None:
+            return Seen(path, None, [])
+        image, _, where = placed
+        height, width = image.shape[:2]
+        rows = boxes_of(predictions, where, width, height, confidence, iou).tolist()
+        return Seen(path, image, [Detection(int(label), self.names[int(label)], score, *corners) for *corners, score, label in rows])
 
 
-def _default_names(classes: int) -> list[str]:
-    """Darknet's .weights carry no names; its published ones have COCO's 80 classes."""
-    if classes == 80:
-        return list(class_names("coco"))
-    return [f"class {number}" for number in range(classes)]
+@torch.inference_mode()
+def boxes_of(
+    predictions: NDArray[np.float32], placed: Letterbox, width: int, height: int, confidence: float, iou: float, max_boxes: int = 300
+) -> NDArray[np.float32]:
+    """A runtime's predictions [P, 5 + C] for one image of that size -> its boxes [n, 6]: x1, y1, x2, y2 in pixels of the image,
+    score, class; best score first. An iou of 1 suppresses nothing."""
+    (found,) = suppress(torch.from_numpy(predictions)[None], confidence, iou, max_boxes, multi_label=False)
+    return placed.undo(found.numpy(), width, height)

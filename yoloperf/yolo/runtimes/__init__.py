@@ -1,5 +1,6 @@
 """Runtimes: what computes a network's predictions once it is trained. Each is a module of its own, imported when it is asked for."""
 
+import argparse
 import importlib
 import importlib.util
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from yoloperf.yolo.device import Compute, prepare
 from yoloperf.yolo.weights import Checkpoint
 
 # runtime -> the packages that it needs beside those of every installation
-PACKAGES: dict[str, tuple[str, ...]] = {"torch": ()}
+PACKAGES: dict[str, tuple[str, ...]] = {"torch": (), "onnxruntime": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
 RUNTIMES = ("auto", *PACKAGES)
 
 
@@ -40,26 +41,30 @@ def make_runtime(
 ) -> Runtime:
     """The checkpoint's network in a runtime; img_size: side of its input, by default that of the training, else 416.
 
-    "auto" is the fastest at equal mAP (docs/decisions.md has the measurement). Sets the process up as `device.prepare` does.
-    Raises UserError where runtime, device, precision or image size cannot be had.
+    Sets the process up as `device.prepare` does. Raises UserError where runtime, device, precision or image size cannot be had.
     """
     choose(name, RUNTIMES, "runtime")
     img_size = img_size or checkpoint.img_size or 416
     check_img_size(img_size)
     compute = prepare(device, precision, threads)
     name = _fastest(compute) if name == "auto" else name
-    lacking = missing_packages(name)
+    lacking = _missing_packages(name)
     if lacking:
-        raise UserError(f"runtime {name} needs {' and '.join(lacking)}: pip install {' '.join(lacking)}")
+        raise UserError(f"runtime {name} needs what is not installed: pip install {' '.join(lacking)}")
     module: Any = importlib.import_module(f"yoloperf.yolo.runtimes.{name}")
     runtime: Runtime = module.make(checkpoint, compute, img_size, precision)
     return runtime
 
 
-def missing_packages(name: str) -> list[str]:
-    """Packages of a runtime that are not installed."""
+def add_runtime_flag(parser: argparse.ArgumentParser, default: str) -> None:
+    text = f"what computes the network; auto takes the fastest that is installed (default: {default})"
+    parser.add_argument("--runtime", default=default, choices=RUNTIMES, help=text)
+
+
+def _missing_packages(name: str) -> list[str]:
     return [package for package in PACKAGES[name] if importlib.util.find_spec(package) is None]
 
 
 def _fastest(compute: Compute) -> str:
-    return "torch"
+    """By the measurement in docs/decisions.md, all being equal in mAP."""
+    return "openvino" if compute.device.type == "cpu" and not _missing_packages("openvino") else "torch"
