@@ -129,7 +129,10 @@ class Cluster:
         # left to choose, slurmd takes a cgroup plugin that wants systemd; `disabled` is no choice yet in old versions
         version = int(self.run("slurmctld", "-V").stdout.split()[1].split(".")[0])
         (self.folder / "cgroup.conf").write_text(f"CgroupPlugin={'disabled' if version >= 24 else 'cgroup/v1'}\n")
-        local = socket.gethostbyname(socket.gethostname()).startswith("127.")
+        try:
+            local = socket.gethostbyname(socket.gethostname()).startswith("127.")
+        except socket.gaierror:
+            local = False
         values = {
             "host": host,
             "node": NODE,

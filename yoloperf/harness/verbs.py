@@ -75,6 +75,7 @@ def sweep_cells(args: argparse.Namespace, trainer: Sequence[str] | None = None) 
     target = _target(args.file, args)
     if args.launcher in slurm_verbs.LAUNCHERS and not args.dry_run:
         choose(args.profiler, NAMES, "profiler")  # whether it works is known on the node
+        make_profiler("none", args.profile_steps)
         return slurm_verbs.submit(args, target.sweep, target.platform, target.folder, trainer)
     profiler, why = make_profiler(args.profiler, args.profile_steps, {cell.spec.device for cell in target.sweep.cells()})
     context = Context(target.sweep.name, target.platform, profiler, trainer, target.sweep.timeout_s)
