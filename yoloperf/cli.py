@@ -31,6 +31,7 @@ VERBS = {
     "verify": "yoloperf.report.bundle_verb",
     "evaluate": "yoloperf.yolo.verbs",
     "bench": "yoloperf.bench.verbs",
+    "serve": "yoloperf.service.verbs",
     "data": "yoloperf.datasets.verbs",
     "send": "yoloperf.service.send",
 }

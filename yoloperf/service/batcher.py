@@ -1,0 +1,211 @@
+"""Dynamic batching: images of all requests meet between decoding and inference.
+
+    submit -> a thread of the pool decodes -> ready -> the device's one thread infers what has arrived -> one thread makes boxes
+
+The device's thread serves the models in the order in which their images became ready. A batch that is not full waits, for at most
+`max_wait_s`, only while further images are being decoded: an image that comes alone does not wait at all.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yoloperf.service.limits import Limits
+from yoloperf.service.model import Boxes, Options, ServedModel, decode
+from yoloperf.service.refusal import Refused
+from yoloperf.yolo.images import Letterbox, Pixels
+
+_LONGEST_RETRY_S = 30
+
+
+@dataclass
+class StageTimes:
+    """Seconds of one image in each stage; queue_s is what it waited between them."""
+
+    queue_s: float = 0.0
+    decode_s: float = 0.0
+    preprocess_s: float = 0.0
+    inference_s: float = 0.0
+    postprocess_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image's size and boxes, the times it took, the size of the batch that it was in, and when it was done (perf_counter)."""
+
+    width: int
+    height: int
+    boxes: Boxes
+    times: StageTimes
+    batch_size: int
+    done_at: float
+
+
+@dataclass
+class Workers:
+    """The threads of a service, shared by its models."""
+
+    decoders: int
+    pool: ThreadPoolExecutor = field(init=False)
+    device: ThreadPoolExecutor = field(init=False)
+    finisher: ThreadPoolExecutor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pool = ThreadPoolExecutor(self.decoders, "decode")
+        self.device = ThreadPoolExecutor(1, "device")
+        self.finisher = ThreadPoolExecutor(1, "boxes")
+
+    def close(self) -> None:
+        """Return when everything that was submitted is done."""
+        for executor in (self.pool, self.device, self.finisher):
+            executor.shutdown()
+
+
+@dataclass
+class _Image:
+    name: str
+    data: bytes
+    options: Options
+    arrived_at: float
+    future: "Future[Found]" = field(default_factory=Future)
+    times: StageTimes = field(default_factory=StageTimes)
+    since: float = 0.0  # end of the latest stage
+    pixels: Pixels | None = None
+    placed: Letterbox | None = None
+    size: tuple[int, int] = (0, 0)  # width, height
+
+
+class Batcher:
+    """One model with the images that wait for it."""
+
+    def __init__(
+        self,
+        model: ServedModel,
+        workers: Workers,
+        limits: Limits,
+        max_batch: int = 16,
+        max_wait_s: float = 0.005,
+        queue: int = 64,
+        observe: Callable[[str, Found], None] = lambda model, found: None,
+    ) -> None:
+        """queue: images that may wait for inference; observe: called with the model's name and every image that is done."""
+        self.model, self.workers, self.limits = model, workers, limits
+        self.max_batch, self.max_wait_s, self.queue, self.observe = max_batch, max_wait_s, queue, observe
+        self._ready: deque[_Image] = deque()
+        self._changed = threading.Condition()
+        self._decoding = 0  # images that were admitted and are not ready
+        self._asked = False  # whether a turn on the device's thread is due
+        self._image_s = 0.0  # running mean of the device's time for one image
+
+    @property
+    def waiting(self) -> int:
+        """Images that were admitted and that inference has not begun for."""
+        return self._decoding + len(self._ready)
+
+    def check_room(self, images: int = 1) -> None:
+        """Raises Refused (429) where that many more images would overfill the queue; an empty queue takes any number."""
+        waiting = self.waiting
+        if waiting and waiting + images > self.queue:
+            wait_s = min(_LONGEST_RETRY_S, 1 + int(waiting * self._image_s))
+            raise Refused(429, "busy", f"{waiting} images are waiting already: try again in {wait_s} s", retry_after_s=wait_s)
+
+    def submit(self, images: list[tuple[str, bytes]], options: Options) -> list["Future[Found]"]:
+        """A future for each (name, file content). One that is cancelled before its inference is not computed.
+
+        Raises Refused (429) where the queue is full; futures raise it for what is no image.
+        """
+        with self._changed:
+            self.check_room(len(images))
+            self._decoding += len(images)
+        now = time.perf_counter()
+        admitted = [_Image(name, data, options, now) for name, data in images]
+        for image in admitted:
+            self.workers.pool.submit(self._decode, image)
+        return [image.future for image in admitted]
+
+    def _decode(self, image: _Image) -> None:
+        ready = False
+        try:
+            if not image.future.cancelled():
+                self._prepare(image)
+                ready = True
+        except Exception as error:  # handed to whoever waits for the image
+            _fail(image, error)
+        with self._changed:
+            self._decoding -= 1
+            if ready:
+                self._ready.append(image)
+                self._ask()
+            self._changed.notify()
+
+    def _prepare(self, image: _Image) -> None:
+        start = time.perf_counter()
+        pixels = decode(image.data, self.limits, image.name)
+        image.data = b""
+        decoded = time.perf_counter()
+        image.size = (pixels.shape[1], pixels.shape[0])
+        image.pixels, image.placed = self.model.prepare(pixels)
+        image.since = time.perf_counter()
+        image.times.queue_s = start - image.arrived_at
+        image.times.decode_s, image.times.preprocess_s = decoded - start, image.since - decoded
+
+    def _ask(self) -> None:
+        """Take a place in the device's line; holds the lock."""
+        if not self._asked:
+            self._asked = True
+            self.workers.device.submit(self._infer)
+
+    def _infer(self) -> None:
+        batch = self._take()
+        if batch:
+            start = time.perf_counter()
+            try:
+                raw = self.model.infer([image.pixels for image in batch if image.pixels is not None])
+            except Exception as error:  # handed to whoever waits for these images; the next batch may do better
+                for image in batch:
+                    image.future.set_exception(error)
+                return
+            end = time.perf_counter()
+            self._image_s += ((end - start) / len(batch) - self._image_s) / 8
+            for image, own in zip(batch, raw, strict=True):
+                image.pixels = None
+                image.times.queue_s += start - image.since
+                image.times.inference_s, image.since = end - start, end
+                self.workers.finisher.submit(self._finish, image, own, len(batch))
+
+    def _take(self) -> list[_Image]:
+        with self._changed:
+            deadline = time.perf_counter() + self.max_wait_s
+            while self._decoding and len(self._ready) < self.max_batch and (left := deadline - time.perf_counter()) > 0:
+                self._changed.wait(left)
+            taken = [self._ready.popleft() for _ in range(min(self.max_batch, len(self._ready)))]
+            self._asked = False
+            if self._ready:
+                self._ask()
+        return [image for image in taken if image.future.set_running_or_notify_cancel()]
+
+    def _finish(self, image: _Image, raw: NDArray[np.float32], batch_size: int) -> None:
+        assert image.placed is not None
+        start = time.perf_counter()
+        try:
+            boxes = self.model.boxes(raw, image.placed, *image.size, image.options)
+        except Exception as error:  # handed to whoever waits for the image
+            image.future.set_exception(error)
+            return
+        done = time.perf_counter()
+        image.times.queue_s += start - image.since
+        image.times.postprocess_s = done - start
+        found = Found(*image.size, boxes, image.times, batch_size, done)
+        self.observe(self.model.name, found)
+        image.future.set_result(found)
+
+
+def _fail(image: _Image, error: Exception) -> None:
+    if image.future.set_running_or_notify_cancel():
+        image.future.set_exception(error)

@@ -1,0 +1,226 @@
+"""Reading a detection request in its three forms, never more of it than the limits allow."""
+
+import asyncio
+import binascii
+import json
+import os
+import stat
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+from multipart import MultipartError, ParserLimitReached, PushMultipartParser, parse_options_header
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect, Request
+
+from yoloperf.service.limits import Limits
+from yoloperf.service.refusal import Refused
+from yoloperf.service.schemas import Choices, ManyImages, OneImage, PathRequest
+
+Asked = TypeVar("Asked", bound=Choices)
+
+_FORM_BYTES = 65_536
+_FIELD_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What was asked for: choices, and images as (name, file content); `saved_beside`: where output goes, if it was wanted."""
+
+    choices: Choices
+    images: list[tuple[str, bytes]]
+    saved_beside: Path | None = None
+
+
+class Budget:
+    """Bytes that all requests together may hold."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.held = most, 0
+
+    def take(self, count: int) -> None:
+        """Raises Refused (503)."""
+        if self.held + count > self.most:
+            raise Refused(503, "busy", "too many bytes are on their way to this service: try again in 1 s", retry_after_s=1)
+        self.held += count
+
+
+class Body:
+    """A request's body, counted while it comes in; what it took of the budget goes back when the block ends."""
+
+    def __init__(self, request: Request, limits: Limits, budget: Budget) -> None:
+        self.request, self.limits, self.budget = request, limits, budget
+        self.count = 0
+
+    def __enter__(self) -> "Body":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.budget.held -= self.count
+
+    async def chunks(self, most: int) -> AsyncIterator[bytes]:
+        too_large = Refused(413, "request-too-large", f"a request may have {most / 1e6:g} MB here: send fewer or smaller images")
+        announced = self.request.headers.get("content-length", "0")
+        if not announced.isdecimal() or int(announced) > most:
+            raise too_large
+        async for chunk in self.request.stream():
+            self.budget.take(len(chunk))
+            self.count += len(chunk)
+            if self.count > most:
+                raise too_large
+            if chunk:
+                yield chunk
+
+    async def whole(self, most: int) -> bytes:
+        return b"".join([chunk async for chunk in self.chunks(most)])
+
+
+async def read(request: Request, body: Body, image_root: Path | None) -> Intake:
+    """Raises Refused for everything that is not a well-formed request within the limits."""
+    limits = body.limits
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise Refused(415, "encoded", "send the body as it is, without Content-Encoding")
+    try:
+        async with asyncio.timeout(limits.receive_s):
+            if kind == "multipart/form-data":
+                return await _multipart(body, options.get("boundary", ""))
+            if kind == "application/json":
+                return await asyncio.to_thread(_json, await body.whole(limits.request_bytes), limits)
+            if kind == "application/x-www-form-urlencoded":
+                return await asyncio.to_thread(_path, await body.whole(_FORM_BYTES), limits, image_root)
+    except TimeoutError as error:
+        raise Refused(408, "too-slow", f"the request did not arrive within {limits.receive_s:g} s: send fewer or smaller images") from error
+    except ClientDisconnect as error:
+        raise Refused(400, "disconnected", "the client left") from error
+    raise Refused(415, "unknown-form", "send multipart/form-data, application/json or application/x-www-form-urlencoded")
+
+
+async def _multipart(body: Body, boundary: str) -> Intake:
+    limits = body.limits
+    fields: dict[str, str] = {}
+    images: list[tuple[str, bytes]] = []
+    try:
+        parser = PushMultipartParser(boundary, max_segment_size=limits.image_bytes, max_segment_count=limits.images + len(Choices.model_fields))
+        parts: list[bytes] = []
+        async for chunk in body.chunks(limits.request_bytes):
+            for event in parser.parse(chunk):
+                if isinstance(event, bytes | bytearray):
+                    parts.append(bytes(event))
+                elif event is not None:
+                    segment = event
+                else:
+                    content, parts = b"".join(parts), []
+                    if segment.filename is not None or segment.name not in Choices.model_fields:
+                        images.append((segment.filename or segment.name, content))
+                    elif len(content) > _FIELD_BYTES:
+                        raise Refused(413, "field-too-large", f"{segment.name} may have {_FIELD_BYTES} bytes")
+                    else:
+                        fields[segment.name] = _text(content)
+        parser.close()
+    except ParserLimitReached as error:
+        text = f"a part may have {limits.image_bytes / 1e6:g} MB and a request {limits.images} images: send smaller or fewer ones"
+        raise Refused(413, "request-too-large", text) from error
+    except (MultipartError, ValueError) as error:
+        raise Refused(400, "malformed", f"this is no complete multipart/form-data ({error}): let a library write it") from error
+    return _checked(_validated(Choices, fields), images, limits)
+
+
+def _json(content: bytes, limits: Limits) -> Intake:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, "malformed", "this is no JSON: send an object with image or images") from error
+    if not isinstance(value, dict):
+        raise Refused(422, "invalid", "send a JSON object with image or images")
+    if "images" in value:
+        request: OneImage | ManyImages = _validated(ManyImages, value)
+        texts = request.images
+    else:
+        request = _validated(OneImage, value)
+        texts = [request.image]
+    if len(texts) > limits.images:
+        raise _too_many(limits)
+    images = [(str(number), _base64(text, str(number), limits)) for number, text in enumerate(texts)]
+    return _checked(request, images, limits)
+
+
+def _path(content: bytes, limits: Limits, image_root: Path | None) -> Intake:
+    try:
+        fields = dict(parse_qsl(content.decode(), keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=16))
+    except ValueError as error:
+        raise Refused(400, "malformed", "this is no form: send input=PATH&output=1") from error
+    request = _validated(PathRequest, fields)
+    if image_root is None:
+        raise Refused(404, "no-image-root", "this service reads no files of its own: start it with --image-root, or send the image itself")
+    path = _below(image_root, request.input)
+    return Intake(request, [(request.input, _content(path, limits, request.input))], path if request.output else None)
+
+
+def _below(root: Path, name: str) -> Path:
+    """The file of that name, symbolic links followed, if it is below the root. Raises Refused, the same for all that is not."""
+    try:
+        path = (root / name).resolve(strict=True)
+        if path.is_relative_to(root.resolve()):
+            return path
+    except (OSError, ValueError, RuntimeError):  # not there, a null byte in its name, a loop of links
+        pass
+    raise _no_file(name)
+
+
+def _content(path: Path, limits: Limits, name: str) -> bytes:
+    try:
+        # neither follows a link that took the file's place meanwhile nor waits for the writer of a pipe
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb") as stream:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return stream.read(limits.image_bytes + 1)
+    except OSError:
+        pass
+    raise _no_file(name)
+
+
+def _no_file(name: str) -> Refused:
+    return Refused(404, "no-file", "there is no such file below the image root", name)
+
+
+def _validated(schema: type[Asked], value: dict[str, object] | dict[str, str]) -> Asked:
+    try:
+        return schema.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(schema.model_fields)
+        raise Refused(422, "invalid", f"{place}: {first['msg']} (fields are {known})") from error
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise Refused(400, "malformed", "a field is no UTF-8") from error
+
+
+def _base64(text: str, name: str, limits: Limits) -> bytes:
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    if len(text) > limits.image_bytes * 1.5:
+        raise Refused(413, "image-too-large", f"an image may have {limits.image_bytes / 1e6:g} MB: send a smaller one", name)
+    try:
+        return binascii.a2b_base64("".join(text.split()), strict_mode=True)
+    except ValueError as error:
+        raise Refused(422, "not-base64", "this is no base64 (RFC 4648, with padding)", name) from error
+
+
+def _checked(choices: Choices, images: list[tuple[str, bytes]], limits: Limits) -> Intake:
+    if not images:
+        raise Refused(422, "no-image", "send at least one image, in a field of the name image")
+    if len(images) > limits.images:
+        raise _too_many(limits)
+    return Intake(choices, images)
+
+
+def _too_many(limits: Limits) -> Refused:
+    return Refused(413, "too-many-images", f"a request may have {limits.images} images: send the rest in further requests")

@@ -1,0 +1,72 @@
+"""ServedModel: trained weights behind the steps from an image file's bytes to boxes."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from yoloperf.service.limits import Limits, check_image, not_an_image
+from yoloperf.yolo.boxes import suppress
+from yoloperf.yolo.images import Letterbox, Pixels, letterbox
+from yoloperf.yolo.runtimes import Runtime, make_runtime
+from yoloperf.yolo.weights import find_weights, load_weights
+
+Boxes = NDArray[np.float32]  # [n, 6]: x1, y1, x2, y2 in pixels of the image, score, class; best score first
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a request may choose: lowest score; overlap above which the lesser box of a class goes (1: none goes); most boxes."""
+
+    conf: float = 0.25
+    iou: float = 0.45
+    max_boxes: int = 300
+
+
+def decode(data: bytes, limits: Limits, name: str) -> Pixels:
+    """RGB image, turned as its EXIF says. Raises Refused for what is no image or is too large."""
+    check_image(data, limits, name)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise not_an_image(name) from error
+    if image is None:
+        raise not_an_image(name)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+class ServedModel:
+    def __init__(self, name: str, names: list[str], digest: str, runtime: Runtime) -> None:
+        self.name, self.names, self.digest, self.runtime = name, names, digest, runtime
+
+    @classmethod
+    def load(cls, name: str, weights: str, runtime: str = "auto", device: str = "auto", threads: int | None = None) -> "ServedModel":
+        """weights: a path or a known name. Raises UserError where they, the runtime or the device cannot be had."""
+        checkpoint = load_weights(find_weights(weights))
+        return cls(name, checkpoint.class_names(), checkpoint.digest(), make_runtime(checkpoint, runtime, device, threads=threads))
+
+    @property
+    def img_size(self) -> int:
+        return self.runtime.img_size
+
+    def warm_up(self, batch: int) -> None:
+        """Run every size of batch once: runtimes choose their kernels at the first."""
+        for size in range(1, batch + 1):
+            self.runtime(np.zeros((size, self.img_size, self.img_size, 3), np.uint8))
+
+    def prepare(self, image: Pixels) -> tuple[Pixels, Letterbox]:
+        """Network input [S, S, 3] and how the image lies in it."""
+        return letterbox(image, self.img_size)
+
+    def infer(self, pixels: list[Pixels]) -> NDArray[np.float32]:
+        """Inputs of a batch -> predictions [B, P, 5 + C]."""
+        return self.runtime(np.stack(pixels))
+
+    @torch.inference_mode()
+    def boxes(self, raw: NDArray[np.float32], placed: Letterbox, width: int, height: int, options: Options) -> Boxes:
+        """Predictions [P, 5 + C] of one image of that size -> its boxes."""
+        decoded = torch.from_numpy(raw)[None]
+        found = suppress(decoded, options.conf, options.iou, options.max_boxes, multi_label=False)[0]
+        return placed.undo(found.numpy(), width, height)

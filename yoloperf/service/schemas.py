@@ -1,0 +1,136 @@
+"""The shapes of requests and answers, as the OpenAPI document shows them."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MOST_BOXES = 4096
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Choices(BaseModel):
+    """What any form of request may choose."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    model: str | None = Field(None, description="name from /api/models; the first one by default")
+    conf: Share = Field(0.25, description="lowest score")
+    iou: Share = Field(0.45, description="overlap above which the lesser box of a class is dropped; 1 drops none")
+    max_boxes: int = Field(300, ge=1, le=MOST_BOXES, description="most boxes an image")
+    sent_at: float | None = Field(None, allow_inf_nan=False, description="the client's clock in Unix seconds; comes back in the answer")
+
+
+class PathRequest(Choices):
+    """application/x-www-form-urlencoded: an image on the server, below its image root."""
+
+    input: str = Field(min_length=1, description="path below the image root")
+    output: bool = Field(False, description="1: save NAME_detected.jpg and NAME_detected.json beside the image")
+
+
+class _Json(Choices):
+    model_config = ConfigDict(strict=True)
+
+
+class OneImage(_Json):
+    image: str = Field(min_length=1, description="base64 of an image file")
+
+
+class ManyImages(_Json):
+    images: list[str] = Field(min_length=1, description="base64 of image files")
+
+
+class Box(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+
+    label: int = Field(alias="class", description="number of the class")
+    name: str
+    score: float
+    box: list[float] = Field(description="x1, y1, x2, y2 in pixels of the image, turned as its EXIF says", min_length=4, max_length=4)
+    box_normalised: list[float] = Field(description="the same from 0 to 1", min_length=4, max_length=4)
+
+
+class ImageTiming(BaseModel):
+    """Seconds; inference_s is that of the whole batch."""
+
+    queue_s: float
+    decode_s: float
+    preprocess_s: float
+    inference_s: float
+    postprocess_s: float
+
+
+class Timing(ImageTiming):
+    """Seconds of the request; the stages between are those of its image that was done last."""
+
+    receive_s: float
+    encode_s: float
+    total_s: float
+    batch_size: int
+
+
+class Result(BaseModel):
+    image: str = Field(description="the file's name, or its number in a JSON request")
+    width: int
+    height: int
+    counts: dict[str, int] = Field(description="boxes of each class that was found")
+    boxes: list[Box] = Field(description="best score first")
+    timing: ImageTiming
+    output: str | None = Field(description="annotated picture that was saved, below the image root")
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(protected_namespaces=())
+
+    model: str
+    model_digest: str
+    runtime: str
+    results: list[Result] = Field(description="one an image, in their order")
+    timing: Timing
+    sent_at: float | None
+    received_at: float
+    answered_at: float
+
+
+class Problem(BaseModel):
+    code: str
+    message: str
+    image: str | None = Field(None, description="which of several")
+
+
+class ErrorAnswer(BaseModel):
+    error: Problem
+
+
+class Model(BaseModel):
+    name: str
+    classes: list[str]
+    img_size: int
+    runtime: str
+    precision: str
+    digest: str = Field(description="of architecture and weights")
+    default: bool
+
+
+class Models(BaseModel):
+    models: list[Model]
+    training: bool = Field(description="whether models may be trained here")
+
+
+class State(BaseModel):
+    status: str
+
+
+def detect_body() -> dict[str, Any]:
+    """The requestBody of POST /api/detect."""
+    choices = Choices.model_json_schema()["properties"]
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1, "description": "image files"}
+    multipart = {"type": "object", "properties": {"image": files, **choices}, "required": ["image"]}
+    return {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": multipart},
+            "application/json": {"schema": {"oneOf": [OneImage.model_json_schema(), ManyImages.model_json_schema()]}},
+            "application/x-www-form-urlencoded": {"schema": PathRequest.model_json_schema()},
+        },
+    }

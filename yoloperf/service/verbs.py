@@ -1,0 +1,109 @@
+"""The service's subcommand `serve`."""
+
+import argparse
+import logging
+import os
+import re
+from pathlib import Path
+
+from yoloperf.core.errors import UserError
+from yoloperf.core.verb import Result, Verb
+from yoloperf.service.limits import Limits
+from yoloperf.service.settings import Settings
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _flags(parser: argparse.ArgumentParser) -> None:
+    limits, defaults = Limits(), Settings()
+    add = parser.add_argument
+    add("--model", action="append", required=True, metavar="[NAME=]WEIGHTS", help="weights to serve; several times: the first is the default")
+    add("--host", default=defaults.host, help=f"address to listen on; 0.0.0.0: everybody (default: {defaults.host})")
+    add("--port", type=int, default=defaults.port, help=f"0: any that is free (default: {defaults.port})")
+    add("--runtime", default=defaults.runtime, help="what computes the predictions (default: auto, the fastest that is installed)")
+    add("--device", default=defaults.device, help="auto, cpu or a CUDA device index")
+    add("--image-root", type=Path, help="folder whose images may be asked for by path, and written beside (default: none may)")
+    add("--token-file", type=Path, help="file with the token that clients must send (default: none)")
+    add("--max-batch", type=int, default=defaults.max_batch, help=f"images inferred together (default: {defaults.max_batch})")
+    add("--max-wait-ms", type=float, default=1000 * defaults.max_wait_s, help="longest wait for images that are being decoded (default: 5)")
+    add("--queue", type=int, default=defaults.queue, help=f"images of a model that may wait; more are refused (default: {defaults.queue})")
+    add("--max-image-mb", type=float, default=limits.image_bytes / 1e6, help=f"default: {limits.image_bytes / 1e6:g}")
+    add("--max-pixels", type=float, default=limits.pixels, help=f"of an image (default: {limits.pixels / 1e6:g}e6)")
+    add("--max-images", type=int, default=limits.images, help=f"of a request (default: {limits.images})")
+    add("--max-request-mb", type=float, default=limits.request_bytes / 1e6, help=f"default: {limits.request_bytes / 1e6:g}")
+    add("--drain-s", type=float, default=defaults.drain_s, help="how long to go on answering after SIGTERM (default: 2)")
+    add("--allow-training", action="store_true", help="let visitors train models")
+    add("--logs", type=Path, default=defaults.logs, help="folder of the training runs (default: logs)")
+
+
+def _serve(args: argparse.Namespace) -> Result:
+    settings = _settings(args)
+    weights = [_named(text) for text in args.model]
+    if len({name for name, _ in weights}) < len(weights):
+        raise UserError("--model: two models have one name; give them others: --model NAME=WEIGHTS")
+    # a second guard behind check_image; OpenCV reads it when it is loaded
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(settings.limits.pixels))
+    from yoloperf.service.app import create_app
+    from yoloperf.service.model import ServedModel
+    from yoloperf.service.server import serve
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    models = [ServedModel.load(name, path, settings.runtime, settings.device) for name, path in weights]
+    serve(create_app(settings, models), settings)
+    return 0, {}
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    if args.image_root and not args.image_root.is_dir():
+        raise UserError(f"--image-root {args.image_root} is no folder")
+    for name in ("max_batch", "queue", "max_image_mb", "max_pixels", "max_images", "max_request_mb"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
+    return Settings(
+        host=args.host,
+        port=args.port,
+        runtime=args.runtime,
+        device=args.device,
+        image_root=args.image_root,
+        token=_token(args.token_file) if args.token_file else None,
+        max_batch=args.max_batch,
+        max_wait_s=args.max_wait_ms / 1000,
+        queue=args.queue,
+        limits=Limits(
+            image_bytes=int(args.max_image_mb * 1e6),
+            pixels=int(args.max_pixels),
+            images=args.max_images,
+            request_bytes=int(args.max_request_mb * 1e6),
+        ),
+        drain_s=args.drain_s,
+        allow_training=args.allow_training,
+        logs=args.logs,
+    )
+
+
+def _token(path: Path) -> str:
+    try:
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--token-file {path} cannot be read: {error}") from error
+    if len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
+        raise UserError(f"--token-file {path} must hold one word of at least 16 ASCII characters: openssl rand -hex 24 > {path}")
+    return token
+
+
+def _named(text: str) -> tuple[str, str]:
+    """Name and weights of "NAME=WEIGHTS" or "WEIGHTS"."""
+    name, separator, weights = text.partition("=")
+    if not separator:
+        name, weights = Path(text).stem, text
+    if not _NAME.fullmatch(name):
+        raise UserError(f"--model {text}: a name has letters, digits, dots and dashes: give one with --model NAME=WEIGHTS")
+    return name, weights
+
+
+serve = Verb(
+    help="serve detectors over HTTP, with a web page",
+    example="yoloperf serve --model yolov3-tiny.weights --model bccd=best.pt --port 8080",
+    configure=_flags,
+    run=_serve,
+)
