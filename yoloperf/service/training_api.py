@@ -1,6 +1,7 @@
 """The training runs over HTTP: ask for one, watch it, stop it, detect with what came out; and the table of all runs."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +15,19 @@ from yoloperf.core.errors import UserError
 from yoloperf.service import training as queue
 from yoloperf.service.refusal import Refused
 from yoloperf.service.runs import comparison
+from yoloperf.service.schemas import ErrorAnswer
 from yoloperf.service.training import ENDED, NAME_LENGTH, RANGES, Training
 
 POLL_S = 0.3
+SERVED = 8  # trained models, which stay in memory
+_REFUSALS = {
+    401: "No token, or a wrong one",
+    403: "Sent by another site's page",
+    404: "No such run",
+    409: "Does not fit the state that the run is in",
+    422: "A field that cannot be used",
+    429: "Too many runs are waiting; Retry-After says when to come again",
+}
 
 
 def _ranged(key: str) -> Any:
@@ -38,18 +49,16 @@ class Asked(BaseModel):
     name: str = Field("", max_length=NAME_LENGTH, description="for people; becomes a part of the run's id")
 
 
-async def _own_pages_only(sec_fetch_site: Annotated[str | None, Header()] = None) -> None:
-    """A form on somebody else's page must not start or stop runs; browsers say where a request comes from, programs do not."""
-    if sec_fetch_site == "cross-site":
-        raise Refused(403, "cross-site", "another site's page may not do this: open this service's own page")
-
-
 def make_router(training: Training, serve: Callable[[str, Path], None], draining: Callable[[], bool]) -> APIRouter:
     """serve: load weights as a model of that name, in this process; draining: whether the service is about to end, so that streams do.
 
     Raises Refused in its endpoints, which is for the application to answer.
     """
-    router = APIRouter(tags=["training"], dependencies=[Depends(_own_pages_only)])
+    router = APIRouter(
+        tags=["training"], responses={status: {"model": ErrorAnswer, "description": text} for status, text in _REFUSALS.items()}
+    )
+    served: set[str] = set()
+    serving = threading.Lock()
 
     @router.get("/api/training/options")
     def options() -> dict[str, Any]:
@@ -78,10 +87,18 @@ def make_router(training: Training, serve: Callable[[str, Path], None], draining
     @router.post("/api/training/{id}/serve")
     def serve_weights(id: str) -> dict[str, str]:
         """Load the best weights of a run that has ended as a model, which has the run's id as its name."""
-        try:
-            serve(id, training.weights(id))
-        except UserError as error:
-            raise Refused(422, "cannot-serve", str(error)) from error
+        weights = training.weights(id)
+        with serving:
+            if id not in served:
+                if len(served) >= SERVED:
+                    raise Refused(
+                        409, "too-many-models", f"{SERVED} trained models are served already: restart the service with those you want"
+                    )
+                try:
+                    serve(id, weights)
+                except UserError as error:
+                    raise Refused(422, "cannot-serve", str(error)) from error
+                served.add(id)
         return {"model": id}
 
     @router.get("/api/training/{id}/events", response_class=EventSourceResponse)

@@ -130,8 +130,8 @@ export function save(blob, name) {
 
 const PAGES = [
   ["Detect", "", false],
-  ["Training", "static/training.html", true],
-  ["Runs", "static/runs.html", true],
+  ["Training", "training", true],
+  ["Runs", "runs", true],
 ];
 
 /** Fill `<nav id="pages">`; pages of training exist only where the service allows it. */
