@@ -43,12 +43,12 @@ def _by_loops(shape: tuple[int, ...], targets: torch.Tensor, ratio: float, neigh
 
 
 def test_assignment_equals_the_rule_box_by_box() -> None:
-    shape = torch.Size((2, 7, 9, 3, 8))
+    shape = torch.Size((2, 9, 9, 3, 8))
     targets = _targets(2, 32, 20, seed=1)
     for neighbours in (False, True):
         cell, inside, anchor, assigned = assign(shape, ANCHORS, targets, 4.0, Head(ANCHORS, 3, new_coords=neighbours))
         box = torch.arange(32).view(1, -1, 1, 1).expand(2, 32, 3, 3).reshape(-1)
-        chosen = torch.stack((cell // (7 * 9 * 3), cell // (9 * 3) % 7, cell // 3 % 9, cell % 3, box), 1)[assigned]
+        chosen = torch.stack((cell // (9 * 9 * 3), cell // (9 * 3) % 9, cell // 3 % 9, cell % 3, box), 1)[assigned]
         assert {tuple(row) for row in chosen.tolist()} == _by_loops(tuple(shape), targets, 4.0, neighbours)
         assert (anchor == cell % 3).all()
         reach = inside.reshape(-1, 2)[assigned]

@@ -43,6 +43,7 @@ class DetectionLoss:
 
     def __init__(self, network: Darknet, recipe: Recipe, img_size: int, world: World) -> None:
         self.heads, self.recipe, self.img_size, self.world = network.heads, recipe, img_size, world
+        self.anchors = [head.anchors.to(world.device) for head in self.heads]  # here: a copy in every step would make the host wait
         coarse_first = sorted(range(len(self.heads)), key=lambda index: -float(self.heads[index].anchors.max()))
         offset = 0 if len(self.heads) >= 3 else 1
         self.balance = {head: _OBJECTNESS_BALANCE[rank + offset] for rank, head in enumerate(coarse_first)}
@@ -55,18 +56,18 @@ class DetectionLoss:
 
     def _of_head(self, index: int, raw: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         head = self.heads[index]
-        anchors = head.anchors.to(raw.device) * (raw.shape[2] / self.img_size)  # in cells
+        side = raw.shape[1]
+        anchors = self.anchors[index] * (side / self.img_size)  # in cells
         cell, inside, anchor, assigned = assign(raw.shape, anchors, targets, self.recipe.anchor_ratio, head)
         weight = assigned.float()
         # one process's part of the whole batch's loss, times the number of processes: averaging the gradients divides by that
         count = self.world.mean(weight.sum()).clamp(min=1 / self.world.size)
-        part = len(raw) / self.world.mean(count.new_tensor(len(raw)))
+        part = self.world.part(len(raw))
 
         flat = raw.reshape(-1, raw.shape[-1])
         chosen = flat[cell]  # [P, 5 + C]
-        grid = torch.tensor((raw.shape[2], raw.shape[1]), device=raw.device)
         xy, wh = box_in_cells(chosen, anchors[anchor], head.new_coords)
-        wanted_wh = (targets[..., 3:5] * grid)[:, :, None, None].expand(*inside.shape).reshape(-1, 2)
+        wanted_wh = (targets[..., 3:5] * side)[:, :, None, None].expand(*inside.shape).reshape(-1, 2)
         iou = complete_iou(xy, wh, inside.reshape(-1, 2), wanted_wh)
         box = ((1 - iou) * weight).sum() / count
 
@@ -87,14 +88,13 @@ def assign(shape: torch.Size, anchors: Tensor, targets: Tensor, ratio: float, he
 
     A box is given to every anchor whose sides are within `ratio` of its own, in the cell of its centre and, where the
     decoding reaches beyond its cell (new_coords), in the nearer neighbours in x and in y.
-    shape: of the raw output [B, H, W, A, 5 + C]; anchors: [A, 2] in cells. Returns flat [P] = B * M * A * 3 candidates:
+    shape: of the raw output [B, S, S, A, 5 + C]; anchors: [A, 2] in cells. Returns flat [P] = B * M * A * 3 candidates:
     index of the prediction in raw.view(-1, 5 + C); the box centre relative to that cell as [B, M, A, 3, 2]; the anchor's index;
     and whether the candidate counts.
     """
-    batch, height, width, count = shape[:4]
+    batch, side, _, count = shape[:4]
     device = targets.device
-    grid = torch.tensor((width, height), device=device)
-    centre, size = targets[..., 1:3] * grid, targets[..., 3:5] * grid  # [B, M, 2]
+    centre, size = targets[..., 1:3] * side, targets[..., 3:5] * side  # [B, M, 2]
     relation = size[:, :, None].clamp(min=1e-9) / anchors  # [B, M, A, 2]
     fits = (torch.maximum(relation, 1 / relation).amax(-1) < ratio) & (size[:, :, None] > 0).all(-1)
 
@@ -103,16 +103,16 @@ def assign(shape: torch.Size, anchors: Tensor, targets: Tensor, ratio: float, he
     zero = torch.zeros_like(step[..., 0])
     offsets = torch.stack((torch.zeros_like(step), torch.stack((step[..., 0], zero), -1), torch.stack((zero, step[..., 1]), -1)), 2)
     cells = centre.floor()[:, :, None] + offsets  # [B, M, 3, 2]
-    exists = ((cells >= 0) & (cells < grid)).all(-1)
+    exists = ((cells >= 0) & (cells < side)).all(-1)
     if not head.new_coords:
         exists[:, :, 1:] = False
-    cells = torch.minimum(cells.clamp(min=0), grid - 1)
+    cells = cells.clamp(0, side - 1)
 
     full = (batch, targets.shape[1], count, 3)
     image = torch.arange(batch, device=device).view(-1, 1, 1, 1)
     anchor = torch.arange(count, device=device).view(1, 1, -1, 1).expand(full)
     x, y = cells[..., 0].long()[:, :, None], cells[..., 1].long()[:, :, None]
-    cell = ((image * height + y) * width + x) * count + anchor
+    cell = ((image * side + y) * side + x) * count + anchor
     inside = (centre[:, :, None] - cells)[:, :, None].expand(*full, 2)
     assigned = fits[..., None] & exists[:, :, None]
     return cell.reshape(-1), inside, anchor.reshape(-1), assigned.reshape(-1)

@@ -51,6 +51,10 @@ class World:
         distributed.all_reduce(total)
         return total / self.size
 
+    def part(self, count: int) -> Tensor | float:
+        """This process's count over the mean of all processes'."""
+        return 1.0 if self.size == 1 else count / self.mean(torch.tensor(float(count), device=self.device))
+
     def join(self, network: nn.Module) -> nn.Module:
         """Make batch norms see the whole batch, and return the module whose backward pass averages the gradients."""
         if self.size == 1:
