@@ -100,7 +100,7 @@ def _grid_spec(runs: Sequence[RunRecord], words: Sequence[str], kept: Sequence[s
     ticks = distinct(runs, x)
     lines = [label(RunRecord(**{other: line}), [other]) for line in distinct(runs, other)]
     log = x == "batch_size" and ticks[0] > 0
-    tooltip = tips(series="series", line=title(other), x=title(x), shown=title(name), n="runs")
+    tooltip = tips(series="set-up", line=title(other), x=title(x), shown=title(name), n="runs")
     colour = {"field": "series", "type": "nominal", "title": None, "scale": {"domain": list(kept)}}
     shape = {"field": "line", "type": "nominal", "title": title(other), "sort": lines}
     at = {"field": "x", "type": "quantitative", "title": title(x), "axis": {"values": ticks, "format": "d"}}
