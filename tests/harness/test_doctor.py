@@ -54,8 +54,6 @@ def ubuntu(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     known: dict[str, list[str]] = {}
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name in ("apt-get", "apt-cache") else None)
     monkeypatch.setattr(install, "_newest", lambda pattern: known.get(pattern))
-    monkeypatch.setattr(install.platform, "freedesktop_os_release", lambda: {"ID": "ubuntu", "VERSION_ID": "24.04"})
-    monkeypatch.setattr(install.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     for name in ("COLAB_RELEASE_TAG", "CONDA_PREFIX"):
         monkeypatch.delenv(name, raising=False)
@@ -92,7 +90,7 @@ def test_pascal_needs_the_wheel_of_cuda_12_6(machine: Machine) -> None:
     machine(P40)
     finding = by_check(doctor_machine.check_gpu())["wheel of torch"]
     assert (finding.state, finding.fatal) == ("missing", True)
-    assert finding.next_step and finding.next_step.endswith("/whl/cu126")
+    assert finding.next_step and "cu126 wheels" in finding.next_step
     assert finding.why and "Pascal and Volta" in finding.why
 
 
@@ -171,9 +169,7 @@ def test_apt_names_what_it_knows(ubuntu: dict[str, Any]) -> None:
 
 
 def test_else_nvidias_repository_comes_first(ubuntu: dict[str, Any]) -> None:
-    steps = install.nvprof().split(" && ")
-    assert steps[0].startswith("wget https://") and "/ubuntu2404/x86_64/" in steps[0]
-    assert steps[1].startswith("dpkg -i ") and steps[2:] == ["apt-get update", "apt-get install -y cuda-nvprof-12-6"]
+    assert "add NVIDIA's repository" in install.nvprof() and "module avail" in install.nvprof()
 
 
 def test_colab_takes_an_exclamation_mark(ubuntu: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +181,6 @@ def test_colab_takes_an_exclamation_mark(ubuntu: dict[str, Any], monkeypatch: py
 def test_others_than_root_take_sudo(ubuntu: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert install.gnu_time() == "sudo apt-get install -y time"
-    assert install.nvprof().count("sudo ") == 3
 
 
 def test_conda_needs_no_rights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,12 @@
 """The line that installs what is missing, for the machine at hand: its package manager, its rights, Colab or not."""
 
 import os
-import platform
 import re
 import shutil
 import subprocess
 
-_CUDA_REPOSITORY = "https://developer.download.nvidia.com/compute/cuda/repos"
-_TORCH_WHEELS = "https://download.pytorch.org/whl"
+_CUDA_PAGE = "https://developer.nvidia.com/cuda-downloads"
+_TORCH_PAGE = "https://pytorch.org/get-started/locally"
 
 
 def gnu_time() -> str:
@@ -19,22 +18,21 @@ def nvprof() -> str:
     if _conda():
         return 'conda install -y -c nvidia "cuda-nvprof<13"'
     name = _newest("^cuda-nvprof-12-[0-9]+$") or _newest("^nvidia-profiler$")
-    return _from_nvidia(name, "cuda-nvprof-12-6", dnf="cuda-nvprof-12-6")
+    return _of_nvidia(name, dnf="cuda-nvprof-12-6")
 
 
 def nsys() -> str:
     if _conda():
         return "conda install -y -c nvidia nsight-systems"
     name = _newest("^nsight-systems-20[0-9.]+$") or _newest("^nsight-systems-cli$") or _newest("^nsight-systems$")
-    # Their version is part of the name, so the newest is asked for where the list of names is not at hand yet
-    newest = "$(apt-cache --names-only search '^nsight-systems-20' | sort -V | tail -n 1 | cut -d ' ' -f 1)"
-    return _from_nvidia(name, newest, dnf="nsight-systems-cli")
+    return _of_nvidia(name, dnf="nsight-systems-cli")
 
 
 def torch(cuda: str | None = None) -> str:
     """A wheel of torch: of the given CUDA, such as "cu126", or the newest."""
-    index = f" --index-url {_TORCH_WHEELS}/{cuda}" if cuda else ""
-    return f"{_shell()}pip install --upgrade torch torchvision{index}"
+    if cuda:
+        return f"{_shell()}pip install --upgrade torch torchvision --index-url ADDRESS, the address of the {cuda} wheels on {_TORCH_PAGE}"
+    return f"{_shell()}pip install --upgrade torch torchvision"
 
 
 def package(*names: str) -> str:
@@ -46,22 +44,10 @@ def privileged(command: str) -> str:
     return f"{_shell()}{_sudo()}{command}"
 
 
-def _from_nvidia(known: str | None, name: str, dnf: str) -> str:
-    """known: package that apt can install as it is; name: what it is called in NVIDIA's repository, which is added first."""
-    if known:
-        return _by_manager(apt=known) or ""
-    distribution = _distribution()
-    if distribution and platform.machine() == "x86_64":
-        keyring = "cuda-keyring_1.1-1_all.deb"
-        sudo = _sudo()
-        steps = [
-            f"wget {_CUDA_REPOSITORY}/{distribution}/x86_64/{keyring}",
-            f"{sudo}dpkg -i {keyring}",
-            f"{sudo}apt-get update",
-            f'{sudo}apt-get install -y "{name}"' if "$" in name else f"{sudo}apt-get install -y {name}",
-        ]
-        return _shell() + " && ".join(steps)
-    return _by_manager(dnf=dnf) or "on a cluster: `module avail cuda nsight`; else see https://developer.nvidia.com/cuda-downloads"
+def _of_nvidia(known: str | None, dnf: str) -> str:
+    """known: package that apt can install as it is, NVIDIA's repository being among its sources."""
+    line = _by_manager(apt=known) if known else _by_manager(dnf=dnf)
+    return line or f"on a cluster: `module avail cuda nsight`; else add NVIDIA's repository, {_CUDA_PAGE}, and run yoloperf doctor again"
 
 
 def _by_manager(apt: str | None = None, dnf: str | None = None, brew: str | None = None) -> str | None:
@@ -79,18 +65,6 @@ def _newest(pattern: str) -> str | None:
     done = subprocess.run(["apt-cache", "--names-only", "search", pattern], capture_output=True, text=True, check=False)
     names = [line.split()[0] for line in done.stdout.splitlines() if line.strip()]
     return max(names, key=lambda name: [int(number) for number in re.findall(r"\d+", name)], default=None)
-
-
-def _distribution() -> str | None:
-    """The distribution as NVIDIA's repository names it, such as ubuntu2204 or debian12."""
-    if not shutil.which("apt-get"):
-        return None
-    try:
-        facts = platform.freedesktop_os_release()
-    except OSError:
-        return None
-    version = facts.get("VERSION_ID", "").replace(".", "")
-    return f"{facts['ID']}{version}" if facts.get("ID") in ("ubuntu", "debian") and version else None
 
 
 def _conda() -> bool:
