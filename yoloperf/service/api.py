@@ -62,7 +62,7 @@ def make_router(settings: Settings, registry: Registry, metrics: Metrics, ready:
             batcher = registry.get(intake.choices.model)
             received = time.perf_counter()
             choices = intake.choices
-            found = await _detected(batcher, intake, Options(choices.conf, choices.iou, choices.max_boxes), settings.limits)
+            found = await _detected(batcher, intake, Options(choices.conf, choices.iou, choices.max_boxes, choices.clip), settings.limits)
         results = [_result(batcher, name, own) for (name, _), own in zip(intake.images, found, strict=True)]
         if intake.saved_beside:
             results[0]["output"] = await asyncio.to_thread(_save, intake, batcher, found[0], results[0], settings.limits)
@@ -89,7 +89,9 @@ def make_router(settings: Settings, registry: Registry, metrics: Metrics, ready:
         headers = {"Server-Timing": stages, "Cache-Control": "no-store"}
         return Response(content, media_type="application/json", headers=headers)
 
-    @router.get("/api/models", tags=["detection"], summary="Models that are served", response_model=schemas.Models, responses=_token_refusals())
+    @router.get(
+        "/api/models", tags=["detection"], summary="Models that are served", response_model=schemas.Models, responses=_token_refusals()
+    )
     async def models() -> dict[str, Any]:
         served = [
             {
@@ -103,7 +105,7 @@ def make_router(settings: Settings, registry: Registry, metrics: Metrics, ready:
             }
             for number, model in enumerate(registry.models)
         ]
-        return {"models": served, "training": settings.allow_training}
+        return {"models": served, "training": settings.allow_training, "max_image_bytes": settings.limits.image_bytes}
 
     @router.get("/healthz", tags=["operation"], summary="Whether the process lives", response_model=schemas.State)
     async def healthz() -> dict[str, str]:

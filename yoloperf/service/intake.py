@@ -103,7 +103,9 @@ async def _multipart(body: Body, boundary: str) -> Intake:
     fields: dict[str, str] = {}
     images: list[tuple[str, bytes]] = []
     try:
-        parser = PushMultipartParser(boundary, max_segment_size=limits.image_bytes, max_segment_count=limits.images + len(Choices.model_fields))
+        parser = PushMultipartParser(
+            boundary, max_segment_size=limits.image_bytes, max_segment_count=limits.images + len(Choices.model_fields)
+        )
         parts: list[bytes] = []
         async for chunk in body.chunks(limits.request_bytes):
             for event in parser.parse(chunk):
@@ -135,15 +137,9 @@ def _json(content: bytes, limits: Limits) -> Intake:
         raise Refused(400, "malformed", "this is no JSON: send an object with image or images") from error
     if not isinstance(value, dict):
         raise Refused(422, "invalid", "send a JSON object with image or images")
-    if "images" in value:
-        request: OneImage | ManyImages = _validated(ManyImages, value)
-        texts = request.images
-    else:
-        request = _validated(OneImage, value)
-        texts = [request.image]
-    if len(texts) > limits.images:
-        raise _too_many(limits)
-    images = [(str(number), _base64(text, str(number), limits)) for number, text in enumerate(texts)]
+    request = _validated(ManyImages, value) if "images" in value else _validated(OneImage, value)
+    texts = request.images if isinstance(request, ManyImages) else [request.image]
+    images = [(str(number), _base64(text, str(number), limits)) for number, text in enumerate(texts[: limits.images + 1])]
     return _checked(request, images, limits)
 
 

@@ -17,13 +17,21 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self.requests = Counter("yoloperf_requests", "Requests answered", ["route", "method", "status"], registry=self.registry)
         self.seconds = Histogram(
-            "yoloperf_request_seconds", "From the request's head to the end of its answer", ["route"], buckets=_SECONDS, registry=self.registry
+            "yoloperf_request_seconds",
+            "From the request's head to the end of its answer",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self.registry,
         )
         self.stages = Histogram(
             "yoloperf_stage_seconds", "An image's time in each stage", ["model", "stage"], buckets=_SECONDS, registry=self.registry
         )
         self.batches = Histogram(
-            "yoloperf_batch_images", "Images inferred together, counted once an image", ["model"], buckets=(1, 2, 4, 8, 16, 32, 64), registry=self.registry
+            "yoloperf_batch_images",
+            "Images inferred together, counted once an image",
+            ["model"],
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=self.registry,
         )
         self.queue = Gauge("yoloperf_queue_images", "Images that wait for inference", ["model"], registry=self.registry)
 

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from yoloperf.service.limits import Limits, check_image, not_an_image
-from yoloperf.yolo.boxes import suppress
 from yoloperf.yolo.images import Letterbox, Pixels, letterbox
+from yoloperf.yolo.inference import boxes_of
 from yoloperf.yolo.runtimes import Runtime, make_runtime
 from yoloperf.yolo.weights import find_weights, load_weights
 
@@ -18,11 +17,13 @@ Boxes = NDArray[np.float32]  # [n, 6]: x1, y1, x2, y2 in pixels of the image, sc
 
 @dataclass(frozen=True)
 class Options:
-    """What a request may choose: lowest score; overlap above which the lesser box of a class goes (1: none goes); most boxes."""
+    """What a request may choose: lowest score; overlap above which the lesser box of a class goes (1: none goes); most boxes;
+    whether they are cut at the image's edges."""
 
     conf: float = 0.25
     iou: float = 0.45
     max_boxes: int = 300
+    clip: bool = True
 
 
 def decode(data: bytes, limits: Limits, name: str) -> Pixels:
@@ -52,8 +53,8 @@ class ServedModel:
         return self.runtime.img_size
 
     def warm_up(self, batch: int) -> None:
-        """Run every size of batch once: runtimes choose their kernels at the first."""
-        for size in range(1, batch + 1):
+        """Run the smallest and the largest batch: runtimes choose their kernels and take their memory at the first."""
+        for size in (1, batch):
             self.runtime(np.zeros((size, self.img_size, self.img_size, 3), np.uint8))
 
     def prepare(self, image: Pixels) -> tuple[Pixels, Letterbox]:
@@ -64,9 +65,6 @@ class ServedModel:
         """Inputs of a batch -> predictions [B, P, 5 + C]."""
         return self.runtime(np.stack(pixels))
 
-    @torch.inference_mode()
     def boxes(self, raw: NDArray[np.float32], placed: Letterbox, width: int, height: int, options: Options) -> Boxes:
         """Predictions [P, 5 + C] of one image of that size -> its boxes."""
-        decoded = torch.from_numpy(raw)[None]
-        found = suppress(decoded, options.conf, options.iou, options.max_boxes, multi_label=False)[0]
-        return placed.undo(found.numpy(), width, height)
+        return boxes_of(raw, placed, width, height, options.conf, options.iou, options.max_boxes, options.clip)

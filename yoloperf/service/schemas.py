@@ -18,6 +18,7 @@ class Choices(BaseModel):
     conf: Share = Field(0.25, description="lowest score")
     iou: Share = Field(0.45, description="overlap above which the lesser box of a class is dropped; 1 drops none")
     max_boxes: int = Field(300, ge=1, le=MOST_BOXES, description="most boxes an image")
+    clip: bool = Field(True, description="cut boxes at the image's edges; what suppresses boxes by itself (iou=1) needs them uncut")
     sent_at: float | None = Field(None, allow_inf_nan=False, description="the client's clock in Unix seconds; comes back in the answer")
 
 
@@ -115,6 +116,7 @@ class Model(BaseModel):
 class Models(BaseModel):
     models: list[Model]
     training: bool = Field(description="whether models may be trained here")
+    max_image_bytes: int
 
 
 class State(BaseModel):

@@ -1,14 +1,17 @@
 """The HTTP server: uvicorn, with bounds on a request's head and an end that nobody notices."""
 
 import asyncio
-import contextlib
 import signal
+import socket
+import time
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from yoloperf.core.errors import UserError
 from yoloperf.service.settings import Settings
 
 _HEAD_BYTES = 32_768
@@ -57,12 +60,10 @@ class Server(uvicorn.Server):
     """On SIGTERM it says on /readyz that it is about to end, goes on answering for `drain_s`, finishes what it has and ends with
     exit code 0. On SIGINT, or a second SIGTERM, it does not wait for load balancers to look."""
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, listening: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                host=settings.host,
-                port=settings.port,
                 http=BoundedProtocol,
                 ws="none",
                 log_config=None,
@@ -73,23 +74,42 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=int(settings.limits.answer_s),
             )
         )
-        self.readiness, self.drain_s = app.state.readiness, settings.drain_s
+        self.readiness, self.drain_s, self.listening = app.state.readiness, settings.drain_s, listening
+        self.end_at = float("inf")
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
             super().handle_exit(sig, frame)
-        elif sig == signal.SIGTERM and not self.readiness.draining and self.drain_s:
-            self.readiness.draining = True
-            asyncio.get_running_loop().call_later(self.drain_s, self._end)
-        else:
-            self.readiness.draining = True
-            self._end()
+        wait_s = self.drain_s if sig == signal.SIGTERM and not self.readiness.draining else 0
+        self.readiness.draining = True
+        self.end_at = time.monotonic() + wait_s
 
-    def _end(self) -> None:
-        self.should_exit = True
+    async def on_tick(self, counter: int) -> bool:
+        self.should_exit = self.should_exit or time.monotonic() >= self.end_at
+        return await super().on_tick(counter)
 
 
-def serve(app: FastAPI, settings: Settings) -> None:
-    """Until a signal ends it."""
-    with contextlib.suppress(KeyboardInterrupt):
-        Server(app, settings).run()
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that does not listen yet: whether the port is free is known before models are loaded. Raises UserError."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except (OSError, OverflowError) as error:
+        raise UserError(f"cannot listen on {host}:{port} ({error}): choose another --host or --port") from error
+    return bound
+
+
+def address(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def serve(app: FastAPI, settings: Settings, bound: socket.socket, listening: Callable[[], None]) -> None:
+    """Until a signal ends it. listening: called when requests are answered."""
+    Server(app, settings, listening).run([bound])

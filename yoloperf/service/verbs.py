@@ -17,7 +17,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 def _flags(parser: argparse.ArgumentParser) -> None:
     limits, defaults = Limits(), Settings()
     add = parser.add_argument
-    add("--model", action="append", required=True, metavar="[NAME=]WEIGHTS", help="weights to serve; several times: the first is the default")
+    add(
+        "--model",
+        action="append",
+        required=True,
+        metavar="[NAME=]WEIGHTS",
+        help="weights to serve; several times: the first is the default",
+    )
     add("--host", default=defaults.host, help=f"address to listen on; 0.0.0.0: everybody (default: {defaults.host})")
     add("--port", type=int, default=defaults.port, help=f"0: any that is free (default: {defaults.port})")
     add("--runtime", default=defaults.runtime, help="what computes the predictions (default: auto, the fastest that is installed)")
@@ -45,11 +51,22 @@ def _serve(args: argparse.Namespace) -> Result:
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(settings.limits.pixels))
     from yoloperf.service.app import create_app
     from yoloperf.service.model import ServedModel
-    from yoloperf.service.server import serve
+    from yoloperf.service.server import address, bind, serve
 
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    why = "auto: the fastest here at equal mAP" if settings.runtime == "auto" else "asked for"
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    bound = bind(settings.host, settings.port)
     models = [ServedModel.load(name, path, settings.runtime, settings.device) for name, path in weights]
-    serve(create_app(settings, models), settings)
+    app = create_app(settings, models)
+
+    def say() -> None:
+        for model in models:
+            runtime = f"{model.runtime.name} {model.runtime.precision}"
+            print(f"model {model.name}: {len(model.names)} classes, {model.img_size} px, {runtime} ({why}), weights {model.digest}")
+        print(f"serving on {address(bound)}", flush=True)
+
+    serve(app, settings, bound, say)
     return 0, {}
 
 
