@@ -48,11 +48,13 @@ class Letterbox:
     left: int
     top: int
 
-    def undo(self, boxes: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    def undo(self, boxes: NDArray[np.float32], width: int, height: int, clip: bool = True) -> NDArray[np.float32]:
         """Boxes [n, 4 + k] whose first columns are x1, y1, x2, y2 in the square -> in pixels of the image of that width and
-        height, clipped to it."""
+        height, cut at its edges."""
         corners = (boxes[:, :4] - (self.left, self.top) * 2) / (self.size / max(width, height))
-        return np.hstack((corners.clip(0, (width, height) * 2), boxes[:, 4:])).astype(np.float32)
+        if clip:
+            corners = corners.clip(0, (width, height) * 2)
+        return np.hstack((corners, boxes[:, 4:])).astype(np.float32)
 
 
 def scaled_size(width: int, height: int, size: int) -> tuple[int, int]:

@@ -92,9 +92,16 @@ class Detector:
 
 @torch.inference_mode()
 def boxes_of(
-    predictions: NDArray[np.float32], placed: Letterbox, width: int, height: int, confidence: float, iou: float, max_boxes: int = 300
+    predictions: NDArray[np.float32],
+    placed: Letterbox,
+    width: int,
+    height: int,
+    confidence: float,
+    iou: float,
+    max_boxes: int = 300,
+    clip: bool = True,
 ) -> NDArray[np.float32]:
     """A runtime's predictions [P, 5 + C] for one image of that size -> its boxes [n, 6]: x1, y1, x2, y2 in pixels of the image,
-    score, class; best score first. An iou of 1 suppresses nothing."""
+    score, class; best score first. An iou of 1 suppresses nothing. clip: cut them at the image's edges."""
     (found,) = suppress(torch.from_numpy(predictions)[None], confidence, iou, max_boxes, multi_label=False)
-    return placed.undo(found.numpy(), width, height)
+    return placed.undo(found.numpy(), width, height, clip)
