@@ -18,14 +18,14 @@ def nvprof() -> str:
     if _conda():
         return 'conda install -y -c nvidia "cuda-nvprof<13"'
     name = _newest("^cuda-nvprof-12-[0-9]+$") or _newest("^nvidia-profiler$")
-    return _of_nvidia(name, dnf="cuda-nvprof-12-6")
+    return _of_nvidia(name, "cuda-nvprof-12-6")
 
 
 def nsys() -> str:
     if _conda():
         return "conda install -y -c nvidia nsight-systems"
     name = _newest("^nsight-systems-20[0-9.]+$") or _newest("^nsight-systems-cli$") or _newest("^nsight-systems$")
-    return _of_nvidia(name, dnf="nsight-systems-cli")
+    return _of_nvidia(name, "nsight-systems-cli")
 
 
 def torch(cuda: str | None = None) -> str:
@@ -44,10 +44,12 @@ def privileged(command: str) -> str:
     return f"{_shell()}{_sudo()}{command}"
 
 
-def _of_nvidia(known: str | None, dnf: str) -> str:
-    """known: package that apt can install as it is, NVIDIA's repository being among its sources."""
-    line = _by_manager(apt=known) if known else _by_manager(dnf=dnf)
-    return line or f"on a cluster: `module avail cuda nsight`; else add NVIDIA's repository, {_CUDA_PAGE}, and run yoloperf doctor again"
+def _of_nvidia(known: str | None, package: str) -> str:
+    """known: what apt can install as it is; package: what it is called in NVIDIA's repository, which may have to be added first."""
+    line = _by_manager(apt=known or package, dnf=package)
+    if line is None:
+        return f"on a cluster: `module avail cuda nsight`; else see {_CUDA_PAGE}"
+    return line if known else f"add NVIDIA's repository ({_CUDA_PAGE}), then {line}"
 
 
 def _by_manager(apt: str | None = None, dnf: str | None = None, brew: str | None = None) -> str | None:
