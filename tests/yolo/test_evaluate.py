@@ -7,15 +7,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from yoloperf.datasets.config import load_data_config
 from yoloperf.datasets.labels import Split, load_split
 from yoloperf.yolo.darknet import load_cfg
-from yoloperf.yolo.device import prepare
 from yoloperf.yolo.evaluate import CONFIDENCE, NMS_IOU, detect_split, score
 from yoloperf.yolo.images import PAD, open_images, read_image
+from yoloperf.yolo.runtimes import make_runtime
 from yoloperf.yolo.weights import load_weights
 
 IMG_SIZE = 416
@@ -161,9 +162,9 @@ def test_official_weights_score_as_an_independent_implementation(real_data: Path
     config = load_data_config("coco128.yaml")
     split = load_split(config, "val")
     images = open_images(split, IMG_SIZE, "none", tmp_path, 2)
-    network = load_weights(official_weights).build()
+    runtime = make_runtime(load_weights(official_weights), "torch", "cpu", "fp32")
     with ThreadPoolExecutor(2) as pool:
-        own = list(detect_split(network, split, images, IMG_SIZE, 8, prepare("cpu", "fp32"), pool))
+        own = list(detect_split(lambda pixels: torch.from_numpy(runtime(pixels.numpy())), split, images, IMG_SIZE, 8, pool))
     ours = _pycocotools(split, own)[0]
     independent = _pycocotools(split, _opencv_detections(split, official_weights, tmp_path / "thresh.cfg"))[0]
     assert ours > 0.4

@@ -1,6 +1,6 @@
 """Evaluation: detections of a network on a split, scored with the COCO evaluator."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from yoloperf.datasets.labels import Split
@@ -41,21 +42,27 @@ def evaluate(
     network: Darknet, split: Split, images: Images, img_size: int, batch_size: int, compute: Compute, pool: ThreadPoolExecutor
 ) -> Scores:
     """Score a network in evaluation mode on a split; images are those of the split, their longer side scaled to img_size."""
-    return score(split, detect_split(network, split, images, img_size, batch_size, compute, pool))
+
+    def predict(pixels: Tensor) -> Tensor:
+        with compute.autocast():
+            outputs = network(to_network(pixels, compute.device))
+        return decode_heads(outputs, network.heads, img_size)
+
+    return score(split, detect_split(predict, split, images, img_size, batch_size, pool))
 
 
 @torch.inference_mode()
 def detect_split(
-    network: Darknet, split: Split, images: Images, img_size: int, batch_size: int, compute: Compute, pool: ThreadPoolExecutor
+    predict: Callable[[Tensor], Tensor], split: Split, images: Images, img_size: int, batch_size: int, pool: ThreadPoolExecutor
 ) -> Iterator[NDArray[np.float32]]:
-    """Detections of every image in order: [n, 6] x1, y1, x2, y2 in pixels of the original image, score, class."""
+    """Detections of every image in order: [n, 6] x1, y1, x2, y2 in pixels of the original image, score, class.
+
+    predict: letterboxed uint8 [B, S, S, 3] -> decoded predictions [B, P, 5 + C], on any device.
+    """
     batches = letterboxed_batches(images, img_size, batch_size, pool)
     number = 0
     for pixels, placed in tqdm(batches, "validating", -(-len(images) // batch_size), unit="batch", leave=False, disable=None):
-        with compute.autocast():
-            outputs = network(to_network(pixels, compute.device))
-        decoded = decode_heads(outputs, network.heads, img_size)
-        for boxes, place in zip(suppress(decoded, CONFIDENCE, NMS_IOU, MAX_BOXES), placed, strict=True):
+        for boxes, place in zip(suppress(predict(pixels), CONFIDENCE, NMS_IOU, MAX_BOXES), placed, strict=True):
             yield place.undo(boxes.cpu().numpy(), *split.sizes[number])
             number += 1
 

@@ -7,14 +7,14 @@ import torch
 
 from yoloperf.core.errors import UserError
 from yoloperf.core.limits import available_cores
-from yoloperf.core.spec import check_img_size
 from yoloperf.core.verb import Result, Verb
 from yoloperf.datasets.cache import cache_folder
 from yoloperf.datasets.config import SPLITS, load_data_config
 from yoloperf.datasets.labels import load_split
-from yoloperf.yolo.device import add_flags, prepare
-from yoloperf.yolo.evaluate import evaluate as evaluate_network
+from yoloperf.yolo.device import add_flags, choose_device
+from yoloperf.yolo.evaluate import detect_split, score
 from yoloperf.yolo.images import open_images
+from yoloperf.yolo.runtimes import add_runtime_flag, make_runtime
 from yoloperf.yolo.weights import find_weights, load_weights
 
 
@@ -28,21 +28,26 @@ def _evaluate_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch", "--batch-size", dest="batch_size", type=int, default=8, help="images at a time (default: 8)")
     add_flags(parser)
+    add_runtime_flag(parser, "torch")
 
 
 def _evaluate(args: argparse.Namespace) -> Result:
-    check_img_size(args.img_size)
-    compute = prepare(args.device, args.precision, args.threads)
     config = load_data_config(args.data)
-    network = load_weights(find_weights(args.weights), args.cfg).build()
-    if network.classes != len(config.names):
-        raise UserError(f"{args.weights} has {network.classes} classes, {args.data} has {len(config.names)}: give weights trained on it")
+    checkpoint = load_weights(find_weights(args.weights), args.cfg)
+    classes = len(checkpoint.class_names())
+    if classes != len(config.names):
+        raise UserError(f"{args.weights} has {classes} classes, {args.data} has {len(config.names)}: give weights trained on it")
+    runtime = make_runtime(checkpoint, args.runtime, args.device, args.precision, args.threads, args.img_size)
+    device = choose_device(args.device)  # suppression of thousands of candidates is worth a way back to it
+
+    def predict(pixels: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(runtime(pixels.numpy())).to(device)
+
     split = load_split(config, args.split)
     cores = args.threads or available_cores()
     images = open_images(split, args.img_size, "disk", cache_folder(config), cores)
-    network = network.fuse().to(compute.device).to(memory_format=torch.channels_last)
     with ThreadPoolExecutor(cores) as pool:
-        scores = evaluate_network(network, split, images, args.img_size, args.batch_size, compute, pool)
+        scores = score(split, detect_split(predict, split, images, args.img_size, args.batch_size, pool))
     result = {**scores.asdict(), "images": len(split.images)}
     for name, value in result.items():
         print(f"{name:10} {'-' if value is None else value if isinstance(value, int) else f'{value:.4f}'}")
