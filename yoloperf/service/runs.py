@@ -1,5 +1,6 @@
 """The comparison table of a logs folder, for a page: what `yoloperf table` shows, with values to sort by."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,18 @@ from yoloperf.parsing.parse import parse_paths
 from yoloperf.report.columns import BETTER, FIGURES, RUN_COLUMNS, failed, present, title
 from yoloperf.report.tables import default_columns, order
 
+_FIRST = ("model", "dataset")
 _MORE = ("map50", "images_per_s", "wall_s")  # what a visitor asks first, and the 2020 study's table has not
 
 
 def comparison(logs: Path) -> dict[str, Any]:
-    """columns: name, title, whether numeric, and which side is the good one (lower, higher or None); rows: run_id, status, reason
-    and a cell a column, as a value and as text. A run that failed has no figures."""
+    """columns: name, title, whether numeric, and which side is the good one (lower, higher or None); rows: run_id, its short name
+    `run`, status, reason and a cell a column, as a value and as text. A run that failed has no figures."""
     runs = order(parse_paths([logs]).runs)
-    names = default_columns(runs) if runs else []
-    names += [name for name in present(runs, _MORE) if name not in names]
+    shows = [name for name in default_columns(runs) if name not in (*_FIRST, "run_id", "sweep")] if runs else []
+    keys = [name for name in shows if name not in FIGURES]
+    names = list(dict.fromkeys([*present(runs, _FIRST), *keys, *present(runs, _MORE), *shows]))
+    short = _short_names([run.run_id or "" for run in runs])
     return {
         "columns": [
             {
@@ -30,6 +34,7 @@ def comparison(logs: Path) -> dict[str, Any]:
         "rows": [
             {
                 "run_id": run.run_id,
+                "run": label,
                 "status": run.status,
                 "reason": run.reason,
                 "cells": [
@@ -39,6 +44,14 @@ def comparison(logs: Path) -> dict[str, Any]:
                     for name in names
                 ],
             }
-            for run in runs
+            for run, label in zip(runs, short, strict=True)
         ],
     }
+
+
+def _short_names(ids: list[str]) -> list[str]:
+    """platform/sweep/trial without what goes without saying: the only platform, the trial of a sweep that has no other."""
+    platforms = {id.partition("/")[0] for id in ids}
+    cut = [id.partition("/")[2] or id for id in ids] if len(platforms) == 1 else ids
+    count = Counter(name.rpartition("/")[0] for name in cut)
+    return [sweep if sweep and count[sweep] == 1 else name for name, sweep in ((name, name.rpartition("/")[0]) for name in cut)]

@@ -1,7 +1,7 @@
 /** Curves over epochs, drawn in SVG. */
 
 const NS = "http://www.w3.org/2000/svg";
-const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [360, 190, 40, 8, 8, 24];
+const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [360, 190, 40, 14, 8, 24];
 
 function svg(tag, attributes, ...children) {
   const made = document.createElementNS(NS, tag);

@@ -1,7 +1,7 @@
 import { announce, api, element, navigate, plural, save } from "./common.js";
 
 const at = (id) => document.getElementById(id);
-const ARROWS = { lower: " ↓", higher: " ↑" };
+const ARROWS = { lower: "\u00a0↓", higher: "\u00a0↑" };
 
 let columns = []; // {name, title, numeric, better}
 let rows = []; // {texts, values}, one entry a column
@@ -9,12 +9,12 @@ let sorted = { column: null, down: false };
 
 function take(answer) {
   columns = [
-    { name: "run_id", title: "run", numeric: false, better: null },
+    { name: "run", title: "run", numeric: false, better: null },
     { name: "status", title: "status", numeric: false, better: null },
     ...answer.columns,
   ];
   rows = answer.rows.map((row) => {
-    const cells = [row.run_id, row.status].map((value) => ({ value, text: value ?? "" })).concat(row.cells);
+    const cells = [row.run, row.status].map((value) => ({ value, text: value ?? "" })).concat(row.cells);
     return { cells, reason: row.status === "ok" ? null : row.reason };
   });
 }

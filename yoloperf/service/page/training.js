@@ -1,5 +1,5 @@
 import { curves, swatch } from "./chart.js";
-import { announce, api, duration, element, navigate, plural, root } from "./common.js";
+import { announce, api, element, navigate, plural, root } from "./common.js";
 import { follow } from "./follow.js";
 
 const LOOK_MS = 5000; // for runs that wait, and for what others start
@@ -12,6 +12,11 @@ const at = (id) => document.getElementById(id);
 const active = (run) => ["queued", "running", "cancelling"].includes(run.state);
 const shown = new Map(); // id -> Card
 
+function span(seconds) {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
 class Card {
   constructor(run) {
     this.epochs = new Map();
@@ -23,16 +28,17 @@ class Card {
     this.trouble = element("p", { className: "message error", role: "alert", hidden: true });
     this.stop = element("button", { type: "button", className: "danger", onclick: () => this.act(this.stop, () => this.cancel()) }, "Cancel");
     this.attempt = element("button", { type: "button", className: "primary", onclick: () => this.act(this.attempt, () => this.tryIt()) }, "Try it");
+    this.actions = element("div", { className: "actions screen" }, this.attempt, this.stop);
     this.curves = element("div", { className: "curves" });
     this.table = element("tbody");
     const heads = ["Epoch", ...LOSSES.map(([name]) => name), ...SCORES.map(([name]) => name), "images/s"];
     const head = element("tr", {}, ...heads.map((text, index) => element("th", { scope: "col", className: index ? "n" : "" }, text)));
     this.more = element(
       "details",
-      { open: active(run) },
+      {},
       element("summary", {}, "Curves and figures"),
       this.curves,
-      element("div", { className: "scroll" }, element("table", {}, element("thead", {}, head), this.table)),
+      element("div", { className: "scroll tall", tabIndex: 0, role: "region", "aria-label": `Figures of ${run.id}` }, element("table", {}, element("thead", {}, head), this.table)),
     );
     this.more.addEventListener("toggle", () => this.more.open && this.load().catch((problem) => this.say(problem.message)));
     this.node = element(
@@ -43,11 +49,10 @@ class Card {
       this.bar,
       this.now,
       this.trouble,
-      element("div", { className: "actions screen" }, this.attempt, this.stop),
+      this.actions,
       this.more,
     );
     this.update(run);
-    if (this.more.open) this.load().catch((problem) => this.say(problem.message));
   }
 
   update(run) {
@@ -59,6 +64,8 @@ class Card {
     this.facts.textContent = `${run.model} on ${run.data} · batch ${run.batch_size} · ${run.img_size} px · learning rate × ${run.lr_scale}${device}`;
     this.stop.hidden = !["queued", "running"].includes(run.state);
     this.attempt.hidden = !run.weights;
+    this.actions.hidden = this.stop.hidden && this.attempt.hidden;
+    if (run.state === "running" && before !== "running") this.more.open = true;
     this.bar.hidden = !active(run);
     this.progress();
     if (before && before !== run.state) {
@@ -88,9 +95,9 @@ class Card {
     if (rate != null) said.push(`${rate.toPrecision(3)} images/s`);
     if (run.state === "running" && epochs.length) {
       const each = epochs.reduce((sum, epoch) => sum + epoch.train_s + epoch.val_s, 0) / epochs.length;
-      said.push(done < run.epochs ? `about ${duration(each * (run.epochs - done))} left` : "profiling a few steps");
+      said.push(done < run.epochs ? `about ${span(each * (run.epochs - done))} left` : "profiling a few steps");
     }
-    if (run.wall_s != null) said.push(duration(run.wall_s));
+    if (run.wall_s != null) said.push(span(run.wall_s));
     if (run.reason) said.push(run.reason);
     this.now.textContent = said.join(" · ");
   }
