@@ -69,7 +69,7 @@ class _Training:
         def serve(name: str, weights: Path) -> None:
             registry.add(ServedModel.load(name, str(weights), settings.runtime, settings.device))
 
-        self.runs = Training(settings.logs)
+        self.runs = Training(settings.logs, threads=settings.training_threads)
         self.router = make_router(self.runs, serve, lambda: readiness.draining)
 
 

@@ -23,3 +23,4 @@ class Settings:
     drain_s: float = 2.0
     allow_training: bool = False
     logs: Path = Path("logs")
+    training_threads: int | None = None  # CPU threads of a training run; None: every core

@@ -39,6 +39,7 @@ def _flags(parser: argparse.ArgumentParser) -> None:
     add("--max-request-mb", type=float, default=limits.request_bytes / 1e6, help=f"default: {limits.request_bytes / 1e6:g}")
     add("--drain-s", type=float, default=defaults.drain_s, help="how long to go on answering after SIGTERM (default: 2)")
     add("--allow-training", action="store_true", help="let visitors train models")
+    add("--training-threads", type=int, help="CPU threads of a training run, to leave cores for detection (default: every core)")
     add("--logs", type=Path, default=defaults.logs, help="folder of the training runs (default: logs)")
 
 
@@ -76,6 +77,8 @@ def _settings(args: argparse.Namespace) -> Settings:
     for name in ("max_batch", "queue", "max_image_mb", "max_pixels", "max_images", "max_request_mb"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
+    if args.training_threads is not None and args.training_threads < 1:
+        raise UserError(f"--training-threads must be at least 1, not {args.training_threads}")
     return Settings(
         host=args.host,
         port=args.port,
@@ -95,6 +98,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         drain_s=args.drain_s,
         allow_training=args.allow_training,
         logs=args.logs,
+        training_threads=args.training_threads,
     )
 
 
