@@ -14,7 +14,7 @@ import torch
 
 from yoloperf.core.events import read
 from yoloperf.core.rundir import RunDir
-from yoloperf.yolo import trainer
+from yoloperf.yolo import train, trainer
 from yoloperf.yolo.train import main
 from yoloperf.yolo.trainer import Trainer
 from yoloperf.yolo.weights import load_weights
@@ -144,6 +144,10 @@ def test_stop_is_an_event(
     events, _ = read(capsys.readouterr().out.splitlines())
     assert (events[-1]["key"], events[-1]["status"], events[-1]["epochs_done"]) == ("run_end", "preempted", 0)
     assert events[-1]["reason"] == "stopped by SIGTERM in epoch 1"
+
+
+def test_cudnn_is_called_as_its_releases_are() -> None:
+    assert [train._cudnn(number) for number in (91002, 8907, None)] == ["9.10.2", "8.9.7", None]
 
 
 def test_marked_range_leaves_the_kernels_to_the_profiler_around_it(make_dataset: MakeDataset, tmp_path: Path) -> None:

@@ -196,12 +196,21 @@ def _facts(trainer: Trainer, config: DataConfig, train: Split, val: Split, worke
         "workers": workers,
         "torch": torch.__version__,
         "cuda": torch.version.cuda if on_gpu else None,
+        "cudnn": _cudnn(torch.backends.cudnn.version()) if on_gpu else None,
         "python": platform.python_version(),
         "flops_per_image": trainer.network.training_flops(spec.img_size),
         "parameters": sum(parameter.numel() for parameter in trainer.network.parameters()),
         "start_epoch": trainer.epochs_done,
         "start_step": trainer.step,
     }
+
+
+def _cudnn(number: int | None) -> str | None:
+    """cuDNN's number as its releases are called: 91002 is 9.10.2; before version 9 the major number counted thousands."""
+    if number is None:
+        return None
+    unit = 10_000 if number >= 90_000 else 1_000
+    return f"{number // unit}.{number % unit // 100}.{number % 100}"
 
 
 def _first_step() -> None:
