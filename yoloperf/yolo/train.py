@@ -196,7 +196,7 @@ def _facts(trainer: Trainer, config: DataConfig, train: Split, val: Split, worke
         "workers": workers,
         "torch": torch.__version__,
         "cuda": torch.version.cuda if on_gpu else None,
-        "cudnn": _cudnn(torch.backends.cudnn.version()) if on_gpu else None,
+        "cudnn": _cudnn(torch.backends.cudnn.version()) if on_gpu else None,  # type: ignore[no-untyped-call]
         "python": platform.python_version(),
         "flops_per_image": trainer.network.training_flops(spec.img_size),
         "parameters": sum(parameter.numel() for parameter in trainer.network.parameters()),
