@@ -36,6 +36,7 @@ class SlurmHouse(House):
     def __init__(self, folder: Path, cluster: Cluster) -> None:
         super().__init__(folder)
         self.cluster = cluster
+        self._pausing: dict[str, float] = {}
 
     def submit(self, *flags: str) -> dict[str, Any]:
         code, result = self.sweep("--launcher", "slurm", *SMALL, *flags)
@@ -62,12 +63,15 @@ class SlurmHouse(House):
         names = [path.read_text().split('"name": "')[1].split('"')[0] for path in self.folder.glob(".slurm/*/submission.json")]
         joined = ",".join([*names, *(f"{name}-collect" for name in names)])
         done = self.cluster.run("squeue", "-h", "-r", "-n", joined, "-o", "%i|%T|%r")
-        return [line.split("|") for line in done.stdout.splitlines()] if names and done.returncode == 0 else []
+        assert not names or done.returncode == 0, done.stderr
+        return [line.split("|") for line in done.stdout.splitlines()] if names else []
 
     def hurry(self) -> None:
-        """Slurm lets a requeued job wait for two minutes."""
-        for job, state, reason in self.queue():
-            if state == "PENDING" and reason == "BeginTime":
+        """Slurm lets a requeued job pause for two minutes, so that nothing of it is left on its node: two seconds are enough here."""
+        pausing = [job for job, state, reason in self.queue() if (state, reason) == ("PENDING", "BeginTime")]
+        self._pausing = {job: self._pausing.get(job, time.monotonic()) for job in pausing}
+        for job, since in self._pausing.items():
+            if time.monotonic() - since > 2:
                 self.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def wait(self, what: Callable[[], Any], seconds: float = 30.0, hurry: bool = False) -> Any:

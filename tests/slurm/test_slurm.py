@@ -114,8 +114,10 @@ def test_a_lost_node_gives_its_cells_back(lab: SlurmHouse) -> None:
     lab.write(batch=4, hyp="long", epochs=3)
     lab.submit()
     lab.wait(lambda: len(lab.work(LONG)) == 2)
+    task = lab.task_pid(LONG)
     lab.cluster.run("scontrol", "update", "NodeName=node1", "State=DOWN", "Reason=test")
-    lab.wait(lambda: lab.states()["", 4] == "queued" and not alive(lab.work(LONG)[-1][1]))
+    lab.wait(lambda: lab.states()["", 4] == "queued" and not alive(task))
+    time.sleep(1)  # for slurmd to notice, too
     lab.cluster.run("scontrol", "update", "NodeName=node1", "State=RESUME")
     lab.wait_for_end()
     content = lab.runs()["", 4]
