@@ -26,7 +26,7 @@ export function camera({ button, capture, dialog, video, shoot, trouble }, taken
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: { ideal: "environment" }, width: { ideal: 1920 } } });
     } catch (reason) {
-      trouble.textContent = reasons[reason.name] ?? `The camera cannot be used: ${reason.message}`;
+      trouble.textContent = REASONS[reason.name] ?? `The camera cannot be used: ${reason.message}`;
       trouble.hidden = false;
       return undefined;
     }
@@ -42,7 +42,7 @@ export function camera({ button, capture, dialog, video, shoot, trouble }, taken
   }
 }
 
-const reasons = {
+const REASONS = {
   NotAllowedError: "The camera is blocked for this page. Allow it in the browser's site settings, or choose a picture instead.",
   NotFoundError: "No camera was found. Connect one, or choose a picture instead.",
   NotReadableError: "Another program uses the camera. Close it and try again.",

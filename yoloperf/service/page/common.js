@@ -105,7 +105,7 @@ export function duration(seconds) {
 
 /** "1 picture", "3 pictures". */
 export function plural(count, noun) {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+  return `${count} ${noun}${count === 1 ? "" : noun.endsWith("s") ? "es" : "s"}`;
 }
 
 /** Say something to a screen reader without moving the focus. */

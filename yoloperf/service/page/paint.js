@@ -35,12 +35,12 @@ export function paintBoxes(context, boxes, { scale = 1, left = 0, top = 0, unit 
   context.restore();
 }
 
-function outline(context, { colour, dash }, [x1, y1, x2, y2], thick, pale) {
+function outline(context, { colour, ink, dash }, [x1, y1, x2, y2], thick, pale) {
   context.globalAlpha = pale ? 0.35 : 1;
   context.lineJoin = "round";
   context.setLineDash([]);
-  context.lineWidth = thick ? 6 : 3.5;
-  context.strokeStyle = "rgb(255 255 255 / 75%)"; // a casing, readable on dark and on busy ground
+  context.lineWidth = thick ? 6 : 4;
+  context.strokeStyle = ink === "#000" ? "rgb(0 0 0 / 55%)" : "rgb(255 255 255 / 80%)"; // a casing, for any ground
   context.strokeRect(x1, y1, x2 - x1, y2 - y1);
   context.setLineDash(dash);
   context.lineWidth = thick ? 4 : 2;

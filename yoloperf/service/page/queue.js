@@ -4,14 +4,14 @@ import { Problem, request } from "./common.js";
 
 const AT_ONCE = 3;
 const TRIES = 6;
-const ASKED = { conf: "0.05", iou: "1", max_boxes: "4096" }; // everything, so that the page can suppress by itself
+const ASKED = { conf: "0.05", iou: "1", max_boxes: "4096", clip: "false" }; // everything: the page suppresses and cuts by itself
 
 let numbered = 0;
 
-/** A picture: `state` waiting, sending, busy, done or failed. */
+/** A picture: `state` waiting, sending, busy, done or failed; `hopeless` when asking again would give the same. */
 export class Picture {
   constructor(file) {
-    Object.assign(this, { id: ++numbered, file, name: file.name, state: "waiting", message: "", tries: 0, answer: null, elapsed: 0 });
+    Object.assign(this, { id: ++numbered, file, name: file.name, state: "waiting", message: "", hopeless: false, tries: 0, answer: null, elapsed: 0 });
   }
 
   get result() {
@@ -104,13 +104,15 @@ export class Queue {
       const wait = problem.retryAfter ?? 1.5 ** picture.tries;
       this.notBefore = Math.max(this.notBefore, performance.now() + wait * 1000);
       this.step(picture, "busy", `Server busy, again in ${Math.ceil(wait)} s (${picture.tries} of ${TRIES})`);
-    } else if (problem.unreachable) {
-      const alive = await this.alive();
-      if (alive && picture.tries >= 2) this.step(picture, "failed", "The connection broke twice while this file was sent. It may be too large.");
-      else this.step(picture, "waiting");
-      if (!alive && !this.down) this.lose(problem.message);
+    } else if (problem.unreachable && !(await this.alive())) {
+      this.step(picture, "waiting");
+      if (!this.down) this.lose(problem.message);
+    } else if (problem.unreachable && picture.tries < TRIES) {
+      this.notBefore = Math.max(this.notBefore, performance.now() + 1000 * 1.5 ** picture.tries);
+      this.step(picture, "waiting"); // a busy server may hang up on a body that it will not read
     } else {
-      this.step(picture, "failed", problem.message);
+      picture.hopeless = problem.status >= 400 && problem.status < 500 && !problem.busy;
+      this.step(picture, "failed", problem.unreachable ? "The connection broke whenever this file was sent." : sentence(problem.message));
     }
   }
 
@@ -139,6 +141,10 @@ export class Queue {
       (problem) => !problem.unreachable,
     );
   }
+}
+
+function sentence(text) {
+  return `${text[0].toUpperCase()}${text.slice(1)}.`.replace(/\.\.$/, ".");
 }
 
 function megabytes(bytes) {

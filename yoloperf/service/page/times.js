@@ -21,14 +21,13 @@ export function showTimes({ answer, elapsed }) {
   document.getElementById("time-bar").replaceChildren(
     ...parts.map(([, seconds, k]) => {
       const bar = element("span", { className: `stage-${k}` });
-      bar.style.flexGrow = seconds;
+      bar.style.flexBasis = `${(100 * seconds) / elapsed}%`;
       return bar;
     }),
   );
   document.getElementById("time-parts").replaceChildren(
-    ...parts.flatMap(([title, seconds, k]) => [
-      element("dt", {}, element("span", { className: `key stage-${k}` }), title),
-      element("dd", {}, duration(seconds)),
-    ]),
+    ...parts.map(([title, seconds, k]) =>
+      element("div", {}, element("dt", {}, element("span", { className: `key stage-${k}` }), title), element("dd", {}, duration(seconds))),
+    ),
   );
 }
