@@ -51,7 +51,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """
     try:
         with path.open("rb") as stream:
-            size = _header_size(stream)
+            size = header_size(stream)
     except FileNotFoundError as error:
         raise UserError(f"no image {path}") from error
     if size is None:
@@ -62,7 +62,7 @@ def image_size(path: Path) -> tuple[int, int]:
     return size
 
 
-def _header_size(stream: BinaryIO) -> tuple[int, int] | None:
+def header_size(stream: BinaryIO) -> tuple[int, int] | None:
     """Size from a JPEG or PNG header, None for anything else."""
     head = stream.read(24)
     if head[:8] == PNG and head[12:16] == b"IHDR" and len(head) == 24:
