@@ -29,7 +29,8 @@ def untrained(names: list[str]) -> Checkpoint:
         network = Darknet(cfg)
     for layer in network.convolutions():
         if not hasattr(layer, "batch_norm"):
-            layer.conv.weight.data *= 3000
+            layer.conv.weight.data *= 1000
+            layer.conv.bias.data.zero_()  # it says that objects are rare
     return Checkpoint(cfg, network.state_dict(), names, 64)
 
 

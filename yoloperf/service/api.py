@@ -55,7 +55,7 @@ def make_router(settings: Settings, registry: Registry, metrics: Metrics, ready:
     async def detect(request: Request) -> Response:
         received_at, start = time.time(), time.perf_counter()
         # before the body has come: an overloaded service has better to do than to read what it will refuse
-        registry.get().check_room()
+        registry.check_room()
         with Body(request, settings.limits, budget) as body:
             intake = await read(request, body, settings.image_root)
             request.state.images = len(intake.images)

@@ -33,6 +33,17 @@ class Registry:
         except UserError as error:
             raise Refused(404, "unknown-model", str(error)) from error
 
+    def check_room(self) -> None:
+        """Raises Refused (429) where no model has room for an image."""
+        refused = None
+        for batcher in self._batchers.values():
+            try:
+                return batcher.check_room()
+            except Refused as error:
+                refused = error
+        if refused:
+            raise refused
+
     @property
     def models(self) -> list[ServedModel]:
         """The first is the default."""

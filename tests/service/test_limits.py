@@ -1,0 +1,193 @@
+"""What is refused before it costs anything, and who is let in."""
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.service.conftest import picture
+from tests.service.live import Live
+from yoloperf.service.headers import claimed_size
+from yoloperf.service.limits import Limits, check_image
+from yoloperf.service.model import ServedModel, decode
+from yoloperf.service.refusal import Refused
+
+TOKEN = "0123456789abcdef0123"
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width: int, height: int, *more: tuple[int, int]) -> bytes:
+    headers = b"".join(_chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0)) for size in ((width, height), *more))
+    return b"\x89PNG\r\n\x1a\n" + headers + _chunk(b"IDAT", zlib.compress(bytes(1000))) + _chunk(b"IEND", b"")
+
+
+def jpeg(width: int, height: int) -> bytes:
+    data = picture(1)
+    frame = data.index(b"\xff\xc0")
+    return data[: frame + 5] + struct.pack(">HH", height, width) + data[frame + 9 :]
+
+
+def bmp(width: int, height: int) -> bytes:
+    return (
+        b"BM" + struct.pack("<IHHI", 1000, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0) + bytes(900)
+    )
+
+
+def webp(width: int, height: int) -> bytes:
+    extended = b"VP8X" + struct.pack("<I", 10) + bytes(4) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return b"RIFF" + struct.pack("<I", 4 + len(extended)) + b"WEBP" + extended
+
+
+def tiff(width: int, height: int) -> bytes:
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8), (277, 3, 1, 1)]
+    tags += [(278, 4, 1, height), (279, 4, 1, 100)]
+    return (
+        b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(200)
+    )
+
+
+@pytest.fixture
+def never_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("decoded what should have been refused")
+
+    monkeypatch.setattr(cv2, "imdecode", fail)
+
+
+@pytest.mark.parametrize("flags", [[], [cv2.IMWRITE_WEBP_QUALITY, 101], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tiff"])
+def test_sizes_are_read_from_headers(suffix: str, flags: list[int]) -> None:
+    for channels in (3, 4) if suffix != ".jpg" else (3,):
+        data = cv2.imencode(suffix, np.full((37, 1053, channels), 90, np.uint8), flags)[1].tobytes()
+        assert claimed_size(data) == (1053, 37)
+        assert decode(data, Limits(), "x").shape == (37, 1053, 3)
+        for end in range(0, 60):
+            assert claimed_size(data[:end]) in (None, (0, 0), (1053, 37)), end
+
+
+@pytest.mark.usefixtures("never_decoded")
+@pytest.mark.parametrize("make", [png, jpeg, bmp, webp, tiff])
+def test_bombs_are_refused_by_their_header(make: Callable[[int, int], bytes]) -> None:
+    for width, height in ((16_000, 16_000), (16_383, 4_000)):
+        bomb = make(width, height)
+        assert len(bomb) < 5000
+        with pytest.raises(Refused, match=f"this one has {width} x {height}") as refused:
+            decode(bomb, Limits(), "bomb")
+        assert (refused.value.status, refused.value.image) == (413, "bomb")
+
+
+@pytest.mark.usefixtures("never_decoded")
+def test_side_that_opencv_cannot_count_is_refused() -> None:
+    with pytest.raises(Refused, match="65500 a side"):
+        decode(png(70_000, 10), Limits(), "long")
+
+
+def test_second_header_does_not_hide_the_first() -> None:
+    """Decoders must see the size that was checked, or refuse."""
+    for sizes in (((16_000, 16_000), (8, 8)), ((8, 8), (16_000, 16_000))):
+        with pytest.raises(Refused):
+            decode(png(*sizes[0], sizes[1]), Limits(), "two headers")
+
+
+@pytest.mark.usefixtures("never_decoded")
+def test_jpeg_of_very_many_scans_is_refused() -> None:
+    data = cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    assert check_image(data, Limits(), "progressive") == (64, 48)
+    scan = data.rindex(b"\xff\xda")
+    with pytest.raises(Refused, match="scans"):
+        decode(data[:-2] + data[scan:-2] * 100 + b"\xff\xd9", Limits(), "scans")
+
+
+def test_limits_hold_at_their_edges() -> None:
+    limits = Limits(pixels=64 * 48, image_bytes=len(picture(1)))
+    assert check_image(picture(1), limits, "just fits") == (64, 48)
+    with pytest.raises(Refused, match="megapixels"):
+        check_image(picture(1), Limits(pixels=64 * 48 - 1), "one pixel more")
+    with pytest.raises(Refused, match="send a smaller one"):
+        check_image(picture(1) + b"\0", limits, "one byte more")
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".jp2", ".ppm", ".hdr", ".avif"])
+def test_formats_that_are_not_offered_are_refused(suffix: str) -> None:
+    done, data = cv2.imencode(suffix, np.full((48, 64, 3), 90, np.float32 if suffix == ".hdr" else np.uint8))
+    assert done
+    with pytest.raises(Refused, match="no readable image"):
+        decode(data.tobytes(), Limits(), "x")
+
+
+@pytest.fixture(scope="module")
+def tight(make_model: Callable[..., ServedModel]) -> Iterator[Live]:
+    limits = Limits(image_bytes=5_000, images=3, request_bytes=12_000, receive_s=0.5)
+    with Live([make_model()], token=TOKEN, limits=limits) as service:
+        service.client.headers["Authorization"] = f"Bearer {TOKEN}"
+        yield service
+
+
+def test_too_much_in_one_request(tight: Live) -> None:
+    small, large = picture(1), picture(1, 400, 400)
+    assert len(small) < 4000 < 5000 < len(large)
+    assert tight.detect(small, small, small).status_code == 200
+    assert tight.detect(small, small, small, small).status_code == 413
+    assert tight.detect(large).status_code == 413
+    assert tight.client.post("/api/detect", json={"images": ["AAAA"] * 4}).json()["error"]["code"] == "too-many-images"
+    assert tight.client.post("/api/detect", json={"image": "A" * 9000}).json()["error"]["code"] == "image-too-large"
+    assert tight.client.post("/api/detect", content=b"x" * 12_001, headers={"Content-Type": "application/json"}).status_code == 413
+    assert tight.detect(small, model="x" * 5000).json()["error"]["code"] == "field-too-large"
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(10_000):
+            yield b"x" * 1000
+
+    response = tight.client.post("/api/detect", content=endless(), headers={"Content-Type": "application/json"})
+    assert response.status_code == 413
+    assert tight.detect(small).status_code == 200
+
+
+def test_body_that_does_not_arrive_is_given_up(tight: Live) -> None:
+    def slow() -> Iterator[bytes]:
+        import time
+
+        yield b"--b\r\n"
+        time.sleep(1)
+        yield b"--b--\r\n"
+
+    response = tight.client.post("/api/detect", content=slow(), headers={"Content-Type": "multipart/form-data; boundary=b"})
+    assert (response.status_code, response.json()["error"]["code"]) == (408, "too-slow")
+
+
+def test_bytes_of_all_requests_together_are_bounded() -> None:
+    from yoloperf.service.intake import Budget
+
+    budget = Budget(10)
+    budget.take(8)
+    with pytest.raises(Refused) as refused:
+        budget.take(3)
+    assert (refused.value.status, refused.value.retry_after_s, budget.held) == (503, 1, 8)
+
+
+def test_token(tight: Live) -> None:
+    for wrong in ("", "Bearer", "Bearer x", f"Basic {TOKEN}", f"Bearer {TOKEN}x", TOKEN):
+        for path in ("/api/models", "/metrics", "/api/nowhere"):
+            response = tight.client.get(path, headers={"Authorization": wrong})
+            assert response.status_code == 401 and response.headers["www-authenticate"] == "Bearer", (wrong, path)
+        assert tight.client.post("/api/detect", headers={"Authorization": wrong}).status_code == 401
+    for path in ("/", "/static/style.css", "/healthz", "/readyz", "/openapi.json"):
+        assert tight.client.get(path, headers={"Authorization": ""}).status_code == 200, path
+    assert tight.client.get("/api/models").status_code == 200
+    security = tight.client.get("/openapi.json").json()["paths"]["/api/detect"]["post"]["security"]
+    assert security == [{"token": []}]
+
+
+def test_pages_of_other_sites_may_not_ask(tight: Live) -> None:
+    own = tight.url.removeprefix("http://")
+    for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+        response = tight.client.post("/api/detect", headers=headers)
+        assert (response.status_code, response.json()["error"]["code"]) == (403, "cross-site")
+    for headers in ({"Origin": f"http://{own}", "Sec-Fetch-Site": "same-origin"}, {"Origin": "https://127.0.0.1"}):
+        assert tight.client.post("/api/detect", headers=headers).status_code == 415
