@@ -15,7 +15,8 @@ demo: setup
 	$(BIN)/yoloperf table out/demo/runs.csv
 	@echo
 	$(BIN)/yoloperf plot out/demo/runs.csv -o out/demo/plots
-	@echo "table: out/demo/runs.csv (epochs.csv and kernels.csv beside it); plots: out/demo/plots"
+	$(BIN)/yoloperf report out/logs/demo/smoke -o out/demo/report.html
+	@echo "table: out/demo/runs.csv (epochs.csv and kernels.csv beside it); plots: out/demo/plots; all of it on one page: out/demo/report.html"
 
 test: setup check
 	$(BIN)/python -m pytest
