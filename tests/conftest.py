@@ -1,7 +1,16 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+CHROMIUM = Path("/usr/bin/chromium")
+_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
 def missing(reason: str) -> None:
@@ -18,3 +27,16 @@ def real_data() -> Path:
     if not folder:
         missing("no real data: set YOLOPERF_DATA to a folder with bccd/ and coco128/ (`yoloperf data fetch bccd` makes the first)")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """Chromium without a window, with a camera that shows a test picture."""
+    if not CHROMIUM.exists():
+        missing("no browser for the tests of pages: apt-get install -y chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=CHROMIUM, args=[*_FLAGS, *_CAMERA])
+        yield made
+        made.close()

@@ -3,35 +3,21 @@
 import json
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import vl_convert
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
-from tests.conftest import missing
 from yoloperf.cli import main
 from yoloperf.core.record import EpochRecord, KernelRecord, RunRecord, to_csv
 from yoloperf.report.load import Records
 from yoloperf.report.page import VEGA_LITE, page
 from yoloperf.report.page_charts import charts
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)>\u202e\ud800\x00&\"'{{7*7}}"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        missing("no browser for the page's tests: apt-get install -y chromium")
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield made
-        made.close()
 
 
 @pytest.fixture
