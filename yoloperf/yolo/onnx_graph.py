@@ -5,7 +5,6 @@ every version of PyTorch and takes a tenth of a second. Nothing is left to whoev
 of boxes are in the graph.
 """
 
-import json
 from typing import Any
 
 import numpy as np
@@ -14,30 +13,28 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 
 from yoloperf import __version__
-from yoloperf.yolo.darknet import LEAKY_SLOPE, Convolution, Head, MaxPool
-from yoloperf.yolo.weights import Checkpoint
+from yoloperf.yolo.darknet import LEAKY_SLOPE, Convolution, Darknet, Head, MaxPool
 
 # Opset 13 and its file format of 2020: nothing here has changed its meaning since, and older readers take it too.
 OPSET, IR_VERSION = 13, 7
 INPUT, OUTPUT = "pixels", "predictions"
 
 
-def onnx_model(checkpoint: Checkpoint, img_size: int) -> ModelProto:
-    """Model from `pixels`, uint8 [batch, S, S, 3] letterboxed RGB, to `predictions`, float32 [batch, P, 5 + C] as
-    `boxes.decode_heads` gives them, for any batch. Its metadata: names (a JSON list), img_size, digest of the weights."""
+def onnx_model(network: Darknet, img_size: int, metadata: dict[str, str] | None = None) -> ModelProto:
+    """Model of a fused network from `pixels`, uint8 [batch, S, S, 3] letterboxed RGB, to `predictions`, float32
+    [batch, P, 5 + C] as `boxes.decode_heads` gives them, for any batch."""
     graph = _Graph()
-    graph.network(checkpoint, img_size)
+    graph.network(network, img_size)
     body = helper.make_graph(
         graph.nodes,
         "yolov3",
         [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["batch", img_size, img_size, 3])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", graph.boxes, 5 + len(checkpoint.class_names())])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", graph.boxes, 5 + network.classes])],
         graph.constants,
     )
     versions: dict[str, Any] = {"opset_imports": [helper.make_opsetid("", OPSET)], "ir_version": IR_VERSION}
     model = helper.make_model(body, producer_name="yoloperf", producer_version=__version__, **versions)
-    metadata = {"names": json.dumps(checkpoint.class_names()), "img_size": str(img_size), "digest": checkpoint.digest()}
-    helper.set_model_props(model, metadata)
+    helper.set_model_props(model, metadata or {})
     checker.check_model(model, full_check=True)
     return model
 
@@ -64,8 +61,7 @@ class _Graph:
     def integers(self, name: str, *values: int) -> str:
         return self.constant(name, np.array(values, np.int64))
 
-    def network(self, checkpoint: Checkpoint, img_size: int) -> None:
-        network = checkpoint.build().fuse()
+    def network(self, network: Darknet, img_size: int) -> None:
         with torch.inference_mode():  # the sides of the heads' grids
             grids = [head.shape[1] for head in network(torch.zeros(1, 3, img_size, img_size))]
         x = self.node("Cast", [INPUT], "input.float", to=TensorProto.FLOAT)

@@ -52,7 +52,7 @@ def make_runtime(
     if lacking:
         raise UserError(f"runtime {name} needs what is not installed: pip install {' '.join(lacking)}")
     module: Any = importlib.import_module(f"yoloperf.yolo.runtimes.{name}")
-    runtime: Runtime = module.make(checkpoint, compute, img_size, precision)
+    runtime: Runtime = module.make(checkpoint.build().fuse(), compute, img_size, precision)
     return runtime
 
 

@@ -5,9 +5,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from yoloperf.core.errors import UserError
+from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.device import Compute
 from yoloperf.yolo.onnx_graph import INPUT, OUTPUT, onnx_model
-from yoloperf.yolo.weights import Checkpoint
 
 
 class OnnxRuntime:
@@ -24,11 +24,11 @@ class OnnxRuntime:
         return decoded
 
 
-def make(checkpoint: Checkpoint, compute: Compute, img_size: int, precision: str) -> OnnxRuntime:
+def make(network: Darknet, compute: Compute, img_size: int, precision: str) -> OnnxRuntime:
     """Raises UserError where another precision than fp32 was asked for, or a device that this build cannot use."""
     if precision not in ("auto", "fp32"):
         raise UserError(f"runtime onnxruntime computes in fp32, not {precision}: choose runtime torch or openvino, or precision auto")
-    return OnnxRuntime(onnx_model(checkpoint, img_size).SerializeToString(), compute, img_size)
+    return OnnxRuntime(onnx_model(network, img_size).SerializeToString(), compute, img_size)
 
 
 def _provider(compute: Compute) -> str | tuple[str, dict[str, str]]:

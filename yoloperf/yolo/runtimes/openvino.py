@@ -7,9 +7,10 @@ from openvino import properties
 from openvino.properties import hint
 
 from yoloperf.core.errors import UserError
+from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.device import Compute
 from yoloperf.yolo.onnx_graph import onnx_model
-from yoloperf.yolo.weights import Checkpoint
+from yoloperf.yolo.runtimes.rounding import round_to_bf16
 
 _TYPES = {"fp32": openvino.Type.f32, "bf16": openvino.Type.bf16}
 
@@ -33,8 +34,9 @@ class OpenVinoRuntime:
         return decoded
 
 
-def make(checkpoint: Checkpoint, compute: Compute, img_size: int, precision: str) -> OpenVinoRuntime:
+def make(network: Darknet, compute: Compute, img_size: int, precision: str) -> OpenVinoRuntime:
     """Raises UserError for a CUDA device."""
     if compute.device.type != "cpu":
         raise UserError("runtime openvino computes on the CPU: add --device cpu, or choose runtime torch")
-    return OpenVinoRuntime(onnx_model(checkpoint, img_size).SerializeToString(), compute, img_size)
+    network = round_to_bf16(network) if compute.precision == "bf16" else network
+    return OpenVinoRuntime(onnx_model(network, img_size).SerializeToString(), compute, img_size)
