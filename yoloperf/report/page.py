@@ -156,7 +156,7 @@ def _tiles(runs: Sequence[RunRecord]) -> list[tuple[str, str]]:
     if best is not None:
         tiles.append(("best mAP@0.5", f"{best:.3f}"))
     if walls:
-        tiles.append(("time of all runs", show_seconds(sum(walls))))
+        tiles.append(("time of all runs" if len(walls) == len(runs) else f"time of {len(walls)} runs", show_seconds(sum(walls))))
     return tiles
 
 
