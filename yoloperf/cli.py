@@ -30,6 +30,7 @@ VERBS = {
     "bundle": "yoloperf.report.bundle_verb",
     "verify": "yoloperf.report.bundle_verb",
     "evaluate": "yoloperf.yolo.verbs",
+    "export": "yoloperf.yolo.export",
     "bench": "yoloperf.bench.verbs",
     "serve": "yoloperf.service.verbs",
     "data": "yoloperf.datasets.verbs",

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import importlib.util
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,9 +49,7 @@ def make_runtime(
     check_img_size(img_size)
     compute = prepare(device, precision, threads)
     name = _fastest(compute) if name == "auto" else name
-    lacking = _missing_packages(name)
-    if lacking:
-        raise UserError(f"runtime {name} needs what is not installed: pip install {' '.join(lacking)}")
+    require(f"runtime {name}", PACKAGES[name])
     module: Any = importlib.import_module(f"yoloperf.yolo.runtimes.{name}")
     runtime: Runtime = module.make(checkpoint.build().fuse(), compute, img_size, precision)
     return runtime
@@ -61,10 +60,17 @@ def add_runtime_flag(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--runtime", default=default, choices=RUNTIMES, help=text)
 
 
-def _missing_packages(name: str) -> list[str]:
-    return [package for package in PACKAGES[name] if importlib.util.find_spec(package) is None]
+def require(what: str, packages: Iterable[str]) -> None:
+    """Raises UserError with the line that installs what is missing of the packages."""
+    missing = _missing(packages)
+    if missing:
+        raise UserError(f"{what} needs packages that are not installed: pip install {' '.join(missing)}")
+
+
+def _missing(packages: Iterable[str]) -> list[str]:
+    return [package for package in packages if importlib.util.find_spec(package) is None]
 
 
 def _fastest(compute: Compute) -> str:
     """By the measurement in docs/decisions.md, all being equal in mAP."""
-    return "openvino" if compute.device.type == "cpu" and not _missing_packages("openvino") else "torch"
+    return "openvino" if compute.device.type == "cpu" and not _missing(PACKAGES["openvino"]) else "torch"
