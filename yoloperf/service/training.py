@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from yoloperf.core import events
 from yoloperf.core.errors import UserError, choose
 from yoloperf.core.rundir import RunDir, write_atomic
 from yoloperf.datasets.config import data_sets_here
@@ -38,7 +39,7 @@ NAME_LENGTH = 40
 RANGES = {"batch_size": (1, 512), "epochs": (1, 1000), "lr_scale": (0.01, 100.0), "img_size": (32, 1280)}
 _DEFAULTS = {"batch_size": 8, "epochs": 10, "lr_scale": 1.0, "img_size": 416}
 _GRACE_S = 20.0  # for the trainer to finish its step and write a checkpoint when the service ends
-_PROFILE_STEPS = 3  # enough for the table's biggest operator, and over soon
+_PROFILER = ("--profile-steps", "3")  # enough for the table's biggest operator, and over soon
 
 ENDED = ("done", "failed", "cancelled")
 _STATES = {"ok": "done", "oom": "failed", "failed": "failed", "timeout": "failed"}  # all other states of a cell wait for their turn
@@ -254,7 +255,7 @@ class Training:
     def _begin(self, job: Job) -> subprocess.Popen[bytes]:
         """The sweep, in a session of its own: a Ctrl-C at the service's terminal is passed on by `close`, once."""
         sweep = [sys.executable, "-m", "yoloperf", "sweep", str(self._folder / f"{job.id}.yaml")]
-        place = ["--platform", self.platform, "--logs", str(self.logs), "--profile-steps", str(_PROFILE_STEPS)]
+        place = ["--platform", self.platform, "--logs", str(self.logs), *_PROFILER]
         with (self._folder / f"{job.id}.out").open("wb") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "yoloperf.core.process", str(os.getpid()), *sweep, *place],
@@ -291,4 +292,8 @@ def options() -> dict[str, Any]:
 
 def _epochs(run: RunDir) -> list[dict[str, Any]]:
     """Epoch events over all attempts; an epoch that was repeated counts once."""
-    return list({event["epoch"]: event for event in read_console(run.console).events if event["key"] == "epoch"}.values())
+    try:
+        lines = run.console.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    return list({event["epoch"]: event for event in events.read(lines)[0] if event["key"] == "epoch"}.values())
