@@ -248,6 +248,8 @@ class Training:
             child.wait()
             with self._changed:
                 del self._children[job.id]
+                if self._closing:
+                    self._tried.remove(job.id)
 
     def _next(self, device: str) -> Job | None:
         return next((job for job in self._jobs() if job.device == device and self._state(job)[0] == "queued"), None)
