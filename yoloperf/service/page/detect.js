@@ -161,7 +161,7 @@ function clear() {
 }
 
 function connected(text) {
-  const waiting = queue.pictures.filter(({ state }) => state === "waiting").length;
+  const waiting = queue.pictures.filter(({ state }) => state !== "done" && state !== "failed").length;
   $("connection").hidden = !text;
   $("connection").textContent = waiting ? `${text} ${plural(waiting, "picture")} waiting.` : text;
 }

@@ -88,7 +88,7 @@ export class Queue {
 
   async ask(picture, signal) {
     if (picture.file.size > this.limit) {
-      throw new Problem(413, "too-large", `The file has ${megabytes(picture.file.size)}, the server takes ${megabytes(this.limit)}. Make it smaller.`);
+      throw new Problem(413, "too-large", `The file has ${megabytes(picture.file.size)}, the server takes ${megabytes(this.limit)} at most. Send a smaller one.`);
     }
     const body = new FormData();
     body.append("image", picture.file, picture.name);
@@ -148,5 +148,5 @@ function sentence(text) {
 }
 
 function megabytes(bytes) {
-  return `${(bytes / 1e6).toFixed(1)} MB`;
+  return `${Number((bytes / 1e6).toPrecision(2))} MB`;
 }
