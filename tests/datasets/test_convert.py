@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.datasets.conftest import MakeSet
@@ -7,7 +8,7 @@ from yoloperf.core.errors import UserError
 from yoloperf.datasets import smear
 from yoloperf.datasets.check import check
 from yoloperf.datasets.config import load_data_config
-from yoloperf.datasets.convert import convert
+from yoloperf.datasets.convert import convert, join
 from yoloperf.datasets.labels import load_split
 
 
@@ -38,3 +39,30 @@ def test_two_images_of_one_name_are_refused_and_nothing_is_left(make_set: MakeSe
     with pytest.raises(UserError, match="two images of cells train have the name a"):
         convert(load_data_config(file), tmp_path / "out")
     assert not list(tmp_path.glob("*out*"))
+
+
+def test_join_keeps_every_box_under_its_class_name(make_set: MakeSet, tmp_path: Path) -> None:
+    smear.generate(Path("datasets/smear"), {"train": 3, "val": 2, "test": 1}, (160, 120))
+    other = make_set({"a": "1 0.5 0.5 0.25 0.5\n", "smear_00000": "0 0.5 0.5 0.5 0.5\n"})  # an image of the same name
+    text = other.read_text()
+    other.write_text(text.replace("WBC", "cat"))
+    parts = [load_data_config(other), load_data_config("smear")]
+    names, splits = join(parts, tmp_path / "both")
+    assert names == ("cat", "RBC", "Platelets", "WBC")
+    for name, split in splits.items():
+        own = [(part, load_split(part, name)) for part in parts if name in part.splits]
+        assert len(split.images) == sum(len(each.images) for _, each in own)
+        found = dict(zip([image.stem for image in split.images], split.boxes, strict=True))
+        for part, each in own:
+            for image, boxes in zip(each.images, each.boxes, strict=True):
+                joined = found[f"{part.name}_{image.stem}"]
+                assert [names[int(box[0])] for box in joined] == [part.names[int(box[0])] for box in boxes]
+                assert np.array_equal(joined[:, 1:], boxes[:, 1:])
+    assert not check(load_data_config(tmp_path / "both" / "both.yaml")).findings
+
+
+def test_join_wants_two_sets_with_names_of_their_own(make_set: MakeSet, tmp_path: Path) -> None:
+    config = load_data_config(make_set({"a": "1 0.5 0.5 0.25 0.5\n"}))
+    for configs in ([config], [config, config]):
+        with pytest.raises(UserError, match="two or more data sets with names of their own"):
+            join(configs, tmp_path / "out")

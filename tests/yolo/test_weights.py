@@ -9,7 +9,16 @@ import torch
 from yoloperf.core.errors import UserError
 from yoloperf.yolo.boxes import decode
 from yoloperf.yolo.darknet import CFG_FOLDER, Darknet, load_cfg, with_classes
-from yoloperf.yolo.weights import Checkpoint, find_weights, load_darknet, load_weights, save_checkpoint, save_darknet, transfer
+from yoloperf.yolo.weights import (
+    Checkpoint,
+    find_weights,
+    load_darknet,
+    load_weights,
+    save_checkpoint,
+    save_darknet,
+    transfer,
+    transfer_heads,
+)
 
 SMALL = with_classes(load_cfg("yolov3-tiny"), 2)
 
@@ -91,6 +100,21 @@ def test_transfer_keeps_all_but_the_heads() -> None:
     source, target = Darknet(load_cfg("yolov3-tiny")), Darknet(with_classes(load_cfg("yolov3-tiny"), 3))
     assert transfer(source.state_dict(), target) == (66, 70)  # two heads of weight and bias start afresh
     assert torch.equal(source.convolutions()[0].conv.weight, target.convolutions()[0].conv.weight)
+
+
+@torch.inference_mode()
+def test_heads_of_a_joined_data_set_predict_the_known_classes_as_before() -> None:
+    torch.manual_seed(0)
+    old = Darknet(SMALL)
+    checkpoint = Checkpoint(SMALL, old.state_dict(), ["a", "b"])
+    names = ["b", "new", "a"]
+    joined = Darknet(with_classes(SMALL, 3, keep_decoding=True))
+    transfer(checkpoint.state, joined)
+    transfer_heads(checkpoint, joined, names)
+    picture = torch.rand(1, 3, 64, 64)
+    for before, after, head, new_head in zip(old.eval()(picture), joined.eval()(picture), old.heads, joined.heads, strict=True):
+        assert torch.allclose(after[..., [0, 1, 2, 3, 4, 7, 5]], before, atol=1e-6)
+        assert new_head.new_coords == head.new_coords
 
 
 def test_study_name_finds_darknet_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`yoloperf data`: fetch, convert, check and draw data sets."""
+"""`yoloperf data`: fetch, convert, join, check and draw data sets."""
 
 import argparse
 from collections import Counter
@@ -10,7 +10,7 @@ from yoloperf.core.errors import UserError
 from yoloperf.core.verb import Result, Verb
 from yoloperf.datasets import smear
 from yoloperf.datasets.check import check, config_of
-from yoloperf.datasets.convert import convert
+from yoloperf.datasets.convert import convert, join
 from yoloperf.datasets.fetch import fetch
 from yoloperf.datasets.folders import data_home
 from yoloperf.datasets.sources import SOURCES
@@ -86,6 +86,25 @@ def _convert_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--copy", action="store_true", help="copy the images instead of linking to them")
 
 
+def _join(args: argparse.Namespace) -> Result:
+    configs = [config_of(name) for name in args.data]
+    folder = args.to or data_home() / "+".join(config.name for config in configs)
+    names, splits = join(configs, folder, args.copy)
+    for name, split in splits.items():
+        print(f"{folder} {name}: {len(split.images)} images, {sum(map(len, split.boxes))} boxes")
+    print(f"{len(names)} classes; train with --data {folder / folder.name}.yaml")
+    counts = {
+        name: {"images": len(split.images), "boxes": sum(map(len, split.boxes)), "hash": split.hash} for name, split in splits.items()
+    }
+    return 0, {"folder": str(folder), "classes": list(names), "splits": counts}
+
+
+def _join_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", nargs="+", help=f"two or more: {DATA_HELP}")
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="default: A+B in $YOLOPERF_DATA or in datasets/")
+    parser.add_argument("--copy", action="store_true", help="copy the images instead of linking to them")
+
+
 def _check(args: argparse.Namespace) -> Result:
     config = config_of(args.data)
     report = check(config)
@@ -112,6 +131,7 @@ DATA_HELP = "data set: a data YAML, a name in data/, or a folder with a data YAM
 COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], Result]]] = {
     "fetch": ("download a data set or weights, resumed and checked", "yoloperf data fetch bccd", _fetch_flags, _fetch),
     "convert": ("write any data set in YOLO layout", "yoloperf data convert bccd --to bccd-yolo", _convert_flags, _convert),
+    "join": ("write several data sets as one, for one detector", "yoloperf data join coco bccd --to coco+bccd", _join_flags, _join),
     "check": ("find what is wrong with images and labels; exit code 1 if anything is", "yoloperf data check bccd", _check_flags, _check),
     "synth": ("draw the embedded data set: synthetic blood smears", "yoloperf data synth", _synth_flags, _synth),
 }
@@ -133,4 +153,4 @@ def _run(args: argparse.Namespace) -> Result:
     return result
 
 
-data = Verb("fetch, convert, check or draw data sets", "yoloperf data synth", _configure, _run)
+data = Verb("fetch, convert, join, check or draw data sets", "yoloperf data synth", _configure, _run)

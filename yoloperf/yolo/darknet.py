@@ -96,16 +96,19 @@ def known_cfgs() -> list[str]:
     return sorted(path.stem for path in CFG_FOLDER.glob("*.cfg"))
 
 
-def with_classes(text: str, classes: int) -> str:
+def with_classes(text: str, classes: int, keep_decoding: bool = False) -> str:
     """The cfg with heads for another number of classes.
 
-    The heads' last convolutions get their filter count, and `new_coords=1`: their weights start afresh, so they may as well
-    use the bounded box decoding that trains better (docs/decisions.md); heads that keep their weights keep their decoding.
+    The heads' last convolutions get their filter count, and `new_coords=1` unless `keep_decoding`: where their weights start
+    afresh, they may as well use the bounded box decoding that trains better (docs/decisions.md); heads that keep their weights
+    keep their decoding.
     """
     sections = parse_cfg(text)
     for index, section in enumerate(sections):
         if section.kind == "yolo" and section.integer("classes") != classes:
-            section.values.update(classes=str(classes), new_coords="1")
+            section.values["classes"] = str(classes)
+            if not keep_decoding:
+                section.values["new_coords"] = "1"
             sections[index - 1].values["filters"] = str(len(section.numbers("mask")) * (5 + classes))
     return cfg_text(sections)
 

@@ -36,7 +36,7 @@ from yoloperf.yolo.interrupt import ASKING, Interrupts, Stopped
 from yoloperf.yolo.profile import empty_summary, mark_steps, profile_steps, show_profile, write_profile
 from yoloperf.yolo.recipe import load_recipe
 from yoloperf.yolo.trainer import EpochResult, Trainer
-from yoloperf.yolo.weights import find_weights, load_weights, transfer
+from yoloperf.yolo.weights import find_weights, load_weights, transfer, transfer_heads
 from yoloperf.yolo.world import World, launched, rank
 
 _EXAMPLE = "python train.py --img 416 --batch 8 --epochs 20 --data bccd.yaml --weights yolov3-tiny.weights"
@@ -129,12 +129,11 @@ def run(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> in
         if trainer.epochs_done or trainer.steps_begun:
             within = f" and {trainer.steps_begun} steps" if trainer.steps_begun else ""
             print(f"continuing after epoch {trainer.epochs_done}{within}")
-        started = time.perf_counter()
+        started, told = time.perf_counter(), trainer.epochs_done
         try:
             while trainer.epochs_done < spec.epochs:
-                epoch = trainer.train_epoch(val, val_images, _first_step)
-                emit("epoch", **asdict(epoch))
-                print(_line(epoch, spec.epochs))
+                _tell(trainer.train_epoch(val, val_images, _first_step), spec.epochs)
+                told = trainer.epochs_done
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
@@ -143,6 +142,8 @@ def run(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> in
             print(f"train.py: out of memory: {reason}", file=sys.stderr)
             return 1
         except Stopped as stopped:
+            if trainer.result and trainer.epochs_done > told:  # the signal came while its checkpoint was written
+                _tell(trainer.result, spec.epochs)
             reason = f"stopped by {stopped.signal.name} in epoch {min(trainer.epochs_done + 1, spec.epochs)}"
             emit("run_end", status=stopped.status, reason=reason, epochs_done=trainer.epochs_done, steps_done=trainer.step)
             print(f"{reason}; --resume goes on from {rundir.last_weights}")
@@ -168,9 +169,15 @@ def _network(spec: TrialSpec, config: DataConfig) -> tuple[Darknet, str]:
         return network, "from scratch"
     path = find_weights(spec.weights)
     checkpoint = load_weights(path, spec.cfg)
-    network = Darknet(with_classes(checkpoint.cfg, classes))
+    known = checkpoint.class_names()
+    extends = set(known) < set(config.names)  # a joined data set: what was learned about its other classes stays
+    network = Darknet(with_classes(checkpoint.cfg, classes, keep_decoding=extends))
     copied, total = transfer(checkpoint.state, network)
-    return network, f"transferred {copied}/{total} items from {path.name}"
+    note = f"transferred {copied}/{total} items from {path.name}"
+    if extends:
+        transfer_heads(checkpoint, network, config.names)
+        note += f", and the heads' {len(known)} classes"
+    return network, note
 
 
 def _facts(trainer: Trainer, config: DataConfig, train: Split, val: Split, workers: int) -> dict[str, Any]:
@@ -215,6 +222,11 @@ def _cudnn(number: int | None) -> str | None:
 
 def _first_step() -> None:
     emit("first_step", startup_s=round(time.time() - psutil.Process().create_time(), 3))
+
+
+def _tell(result: EpochResult, epochs: int) -> None:
+    emit("epoch", **asdict(result))
+    print(_line(result, epochs))
 
 
 def _line(result: EpochResult, epochs: int) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,3 +144,18 @@ def transfer(state: dict[str, Tensor], network: Darknet) -> tuple[int, int]:
     fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
     network.load_state_dict({**own, **fitting})
     return len(fitting), len(own)
+
+
+@torch.no_grad()
+def transfer_heads(checkpoint: Checkpoint, network: Darknet, names: Sequence[str]) -> None:
+    """Give heads of more classes, `names`, what the checkpoint's heads know: boxes, objectness, and every class that these have.
+
+    The other classes keep their fresh weights. Both networks must decode boxes alike.
+    """
+    rows = [*range(5), *(5 + names.index(name) for name in checkpoint.class_names())]
+    known = checkpoint.build()
+    for head, old, new in zip(network.heads, known.head_convolutions(), network.head_convolutions(), strict=True):
+        assert old.bias is not None and new.bias is not None
+        anchors = len(head.anchors)
+        new.weight.view(anchors, 5 + len(names), -1)[:, rows] = old.weight.view(anchors, len(rows), -1)
+        new.bias.view(anchors, 5 + len(names))[:, rows] = old.bias.view(anchors, len(rows))
