@@ -114,9 +114,13 @@ def balancer(ports: list[int], folder: Path) -> Iterator[str]:
         missing("no nginx: apt-get install nginx-light")
     (port,) = free_ports(1)
     text = CONFIGURATION.read_text()
-    (server,) = re.findall(r"^ *server serve:8080 resolve.*\n", text, re.MULTILINE)
-    servers = "".join(server.replace("serve:8080 resolve", f"127.0.0.1:{one}") for one in ports)
-    for old, new in ((server, servers), ("listen 8080;", f"listen 127.0.0.1:{port};"), ("worker_processes auto;", "worker_processes 1;")):
+    servers = re.findall(r"^ *server serve:8080 resolve.*\n", text, re.MULTILINE)
+    lists = ["".join(server.replace("serve:8080 resolve", f"127.0.0.1:{one}") for one in ports) for server in servers]
+    for old, new in (
+        *zip(servers, lists, strict=True),
+        ("listen 8080;", f"listen 127.0.0.1:{port};"),
+        ("worker_processes auto;", "worker_processes 1;"),
+    ):
         assert text.count(old) == 1
         text = text.replace(old, new)
     (folder / "nginx.conf").write_text(text.replace(" /tmp/", f" {folder}/"))
