@@ -146,6 +146,17 @@ def test_stop_is_an_event(
     assert events[-1]["reason"] == "stopped by SIGTERM in epoch 1"
 
 
+def test_an_epoch_is_told_though_the_signal_came_while_its_checkpoint_was_written(
+    make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save = Trainer._save_last
+    monkeypatch.setattr(Trainer, "_save_last", lambda self: (os.kill(os.getpid(), signal.SIGUSR1), save(self))[1])
+    assert main(_flags(make_dataset(), tmp_path / "run")) == 128 + signal.SIGUSR1
+    events, _ = read(capsys.readouterr().out.splitlines())
+    assert [event["key"] for event in events] == ["run_start", "first_step", "epoch", "run_end"]
+    assert (events[-1]["status"], events[-1]["epochs_done"]) == ("preempted", 1)
+
+
 def test_cudnn_is_called_as_its_releases_are() -> None:
     assert [train._cudnn(number) for number in (91002, 8907, None)] == ["9.10.2", "8.9.7", None]
 
