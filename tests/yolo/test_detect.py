@@ -7,11 +7,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from yoloperf.yolo.boxes import decode_heads, suppress
 from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
 from yoloperf.yolo.detect import main
+from yoloperf.yolo.images import letterbox, read_image
+from yoloperf.yolo.loader import to_network
 from yoloperf.yolo.picture import Detection, annotate
-from yoloperf.yolo.weights import Checkpoint, save_checkpoint
+from yoloperf.yolo.weights import Checkpoint, load_weights, save_checkpoint
 
 
 @pytest.fixture
@@ -79,6 +83,32 @@ def test_official_weights_find_what_is_there(official_weights: Path, real_data: 
     assert main(["--weights", str(official_weights), "--source", str(image), "--json"]) == 0
     names = {box["name"] for box in json.loads(capsys.readouterr().out)["images"][str(image)]}
     assert names & {"person", "chair", "tv"}
+
+
+def test_boxes_are_those_of_the_network(weights: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Decoding, computing and boxes overlap over several batches: each picture still gets its own boxes, in order."""
+    images = tmp_path / "many"
+    images.mkdir()
+    for number in range(19):
+        side = 40 + 2 * number
+        cv2.imwrite(str(images / f"{number:02}.png"), np.random.default_rng(number).integers(0, 255, (48, side, 3), np.uint8))
+    (images / "09.png").write_bytes(b"no picture")
+    flags = ["--weights", weights, "--source", str(images), "--json", "--runtime", "torch", "--precision", "fp32", "--conf", "0.001"]
+    assert main(flags) == 1
+    found = json.loads(capsys.readouterr().out)["images"]
+    assert list(found) == [str(images / f"{number:02}.png") for number in range(19) if number != 9]
+
+    network = load_weights(Path(weights)).build()
+    for path, boxes in found.items():
+        image = read_image(Path(path), orient=True)
+        square, placed = letterbox(image, 64)
+        with torch.inference_mode():
+            decoded = decode_heads(network(to_network(torch.from_numpy(square)[None], torch.device("cpu"))), network.heads, 64)
+        (expected,) = suppress(decoded, 0.001, 0.45, multi_label=False)
+        rows = placed.undo(expected.numpy(), image.shape[1], image.shape[0])
+        assert len(boxes) == len(rows) > 0
+        values = [[box[name] for name in ("x1", "y1", "x2", "y2", "score", "label")] for box in boxes]
+        np.testing.assert_allclose(values, rows, rtol=1e-3, atol=1e-3)
 
 
 def test_boxes_are_drawn_on_a_copy() -> None:
