@@ -45,6 +45,7 @@ def _checkpoint(cfg: str, classes: int) -> Checkpoint:
             torch.nn.init.normal_(layer.batch_norm.bias, 0, 0.2)
     for head in network.head_convolutions():
         torch.nn.init.normal_(head.weight, 0, 0.5 / head.in_channels**0.5)
+        torch.nn.init.normal_(head.bias)
     return Checkpoint(text, network.state_dict(), None, SIDE)
 
 
@@ -75,7 +76,7 @@ def test_gives_what_the_network_gives(name: str, cfg: str, classes: int) -> None
         assert found.dtype == np.float32 and found.shape == expected.shape
         np.testing.assert_allclose(found[..., :4], expected[..., :4], rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(found[..., 4:], expected[..., 4:], rtol=1e-4, atol=1e-5)
-    assert expected[..., 4:].std() > 1e-3, "scores that are all alike compare nothing"
+    assert expected[..., 4:].std() > 0.1, "scores that are all alike compare nothing"
 
 
 @pytest.mark.parametrize("name", ALL)
