@@ -15,7 +15,7 @@ export function showCounts(current, done, classes, unseen) {
   const everywhere = several ? count(done.flatMap(boxesOf)) : here;
   const sum = (counts) => [...counts.values()].reduce((total, number) => total + number, 0);
   const total = sum(everywhere);
-  const titles = several ? ["Here", `All ${done.length}`, "Share"] : ["Count", "Share"];
+  const titles = several ? ["Here", "All", "Share"] : ["Count", "Share"];
   const rows = [...everywhere].map(([name, all]) => {
     const numbers = [here.get(name) ?? 0, ...(several ? [all] : []), `${((100 * all) / total).toFixed(1)} %`];
     return element("tr", {}, classCell(name, classes.indexOf(name), !unseen.has(name)), ...numbers.map(cell));

@@ -4,7 +4,7 @@ import { camera } from "./camera.js";
 import { Problem, announce, api, element, navigate, plural, save } from "./common.js";
 import { showBoxes, showCounts } from "./counts.js";
 import { asJson, boxesCsv, countsCsv, ground, pictureWithBoxes } from "./files.js";
-import { List } from "./list.js";
+import { List, stateOf } from "./list.js";
 import { bloodModel, plainModel } from "./models.js";
 import { paintBoxes } from "./paint.js";
 import { Queue } from "./queue.js";
@@ -116,7 +116,7 @@ function show() {
   };
   for (const [id, here] of Object.entries(visible)) $(id).hidden = !here;
   $("view").classList.toggle("open", seen);
-  $("waiting").textContent = current?.state === "busy" ? current.message : "Detecting…";
+  $("waiting").textContent = current ? stateOf(current) : "";
   if (failed && $("trouble-text").textContent !== current.message) $("trouble-text").textContent = current.message;
   if (result) {
     showCounts(current, all, models.find(({ name }) => name === current.answer.model)?.classes ?? [], unseen);
@@ -172,7 +172,7 @@ function use(model) {
   $("model").value = model.name;
   $("blood").checked = model === bloodModel(models);
   const facts = [plural(model.classes.length, "class"), `${model.img_size} px`, `${model.runtime} ${model.precision}`, `weights ${model.digest}`];
-  $("model-facts").textContent = facts.join(" · ");
+  $("model-facts").textContent = facts.join(", ");
   $("print-model").textContent = `${model.name} (weights ${model.digest})`;
   queue.model = model.name;
   unseen.clear();

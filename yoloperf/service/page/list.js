@@ -54,8 +54,7 @@ export class List {
     const row = this.rows.get(picture);
     if (!row) return;
     row.className = picture.state;
-    const done = picture.state === "done" && plural(boxesOf(picture).length, "object");
-    row.querySelector(".state").textContent = done || STATES[picture.state] || picture.message;
+    row.querySelector(".state").textContent = stateOf(picture);
   }
 
   showAll() {
@@ -77,6 +76,11 @@ export class List {
     row.firstChild.focus();
     this.open(row.picture);
   }
+}
+
+export function stateOf(picture) {
+  if (picture.state === "done") return plural(boxesOf(picture).length, "object");
+  return STATES[picture.state] ?? picture.message;
 }
 
 /** Scroll a list, and nothing around it, until a row is seen. */

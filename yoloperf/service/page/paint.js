@@ -3,7 +3,8 @@
 // Okabe and Ito's palette, told apart with any kind of colour vision (jfly.uni-koeln.de/color); past its end lines are dashed
 const COLOURS = ["#e69f00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"];
 const DASHES = [[], [7, 4], [2, 3]];
-const FONT = '600 12px system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif';
+const FONT = 'px system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif';
+const SMALL = 500; // canvases below have smaller labels
 
 /** Colour of a class's lines, of text on it, and its dashes. */
 export function styleOf(label) {
@@ -22,6 +23,7 @@ export function styleOf(label) {
  */
 export function paintBoxes(context, boxes, { scale = 1, left = 0, top = 0, unit = 1, labels = "score", chosen = null }) {
   const size = { width: context.canvas.width / unit, height: context.canvas.height / unit };
+  context.font = `600 ${size.width < SMALL ? 10 : 12}${FONT}`;
   context.save();
   context.scale(unit, unit);
   const placed = boxes.map((box) => ({ box, at: box.box.map((value, k) => (value * scale + (k % 2 ? top : left)) / unit) }));
@@ -53,18 +55,18 @@ function outline(context, { colour, ink, dash }, [x1, y1, x2, y2], thick, pale) 
 function plate(context, { box, at: [x1, y1, , y2] }, labels, size, taken) {
   const { colour, ink } = styleOf(box.class);
   const text = labels === "score" ? `${box.name} ${box.score.toFixed(2)}` : box.name;
-  context.font = FONT;
+  const high = size.width < SMALL ? 13 : 16;
   const width = context.measureText(text).width + 8;
   const x = Math.max(0, Math.min(x1 - 1, size.width - width));
-  const places = [y1 - 17, Math.max(0, y1 + 1), y2 + 1].map((y) => [x, y, x + width, y + 16]);
+  const places = [y1 - high - 1, Math.max(0, y1 + 1), y2 + 1].map((y) => [x, y, x + width, y + high]);
   const free = places.find((place) => place[1] >= 0 && place[3] <= size.height && !taken.some((other) => meet(place, other)));
   if (!free) return;
   taken.push(free);
   context.fillStyle = colour;
-  context.fillRect(free[0], free[1], width, 16);
+  context.fillRect(free[0], free[1], width, high);
   context.fillStyle = ink;
   context.textBaseline = "middle";
-  context.fillText(text, free[0] + 4, free[1] + 8.5);
+  context.fillText(text, free[0] + 4, free[1] + high / 2 + 0.5);
 }
 
 function meet(a, b) {
