@@ -48,6 +48,7 @@ def make_model(weights: Path) -> Callable[..., ServedModel]:
     def make(name: str = "shapes", names: tuple[str, ...] = ()) -> ServedModel:
         checkpoint = untrained(list(names)) if names else load_weights(weights)
         runtime = make_runtime(checkpoint, "torch", "cpu", "fp32", threads=1)
+        torch.set_flush_denormal(False)  # of the whole process, which hypothesis minds
         return ServedModel(name, checkpoint.class_names(), checkpoint.digest(), runtime)
 
     return make

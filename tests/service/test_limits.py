@@ -1,7 +1,5 @@
 """What is refused before it costs anything, and who is let in."""
 
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 
 import cv2
@@ -9,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.service.conftest import picture
+from tests.service.hostile import bmp, jpeg, png, tiff, webp
 from tests.service.live import Live
 from yoloperf.service.headers import claimed_size
 from yoloperf.service.limits import Limits, check_image
@@ -16,40 +15,6 @@ from yoloperf.service.model import ServedModel, decode
 from yoloperf.service.refusal import Refused
 
 TOKEN = "0123456789abcdef0123"
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def png(width: int, height: int, *more: tuple[int, int]) -> bytes:
-    headers = b"".join(_chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0)) for size in ((width, height), *more))
-    return b"\x89PNG\r\n\x1a\n" + headers + _chunk(b"IDAT", zlib.compress(bytes(1000))) + _chunk(b"IEND", b"")
-
-
-def jpeg(width: int, height: int) -> bytes:
-    data = picture(1)
-    frame = data.index(b"\xff\xc0")
-    return data[: frame + 5] + struct.pack(">HH", height, width) + data[frame + 9 :]
-
-
-def bmp(width: int, height: int) -> bytes:
-    return (
-        b"BM" + struct.pack("<IHHI", 1000, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0) + bytes(900)
-    )
-
-
-def webp(width: int, height: int) -> bytes:
-    extended = b"VP8X" + struct.pack("<I", 10) + bytes(4) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
-    return b"RIFF" + struct.pack("<I", 4 + len(extended)) + b"WEBP" + extended
-
-
-def tiff(width: int, height: int) -> bytes:
-    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8), (277, 3, 1, 1)]
-    tags += [(278, 4, 1, height), (279, 4, 1, 100)]
-    return (
-        b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(200)
-    )
 
 
 @pytest.fixture
@@ -80,6 +45,16 @@ def test_bombs_are_refused_by_their_header(make: Callable[[int, int], bytes]) ->
         with pytest.raises(Refused, match=f"this one has {width} x {height}") as refused:
             decode(bomb, Limits(), "bomb")
         assert (refused.value.status, refused.value.image) == (413, "bomb")
+
+
+@pytest.mark.usefixtures("never_decoded")
+def test_png_chunk_that_is_longer_than_the_file_is_refused() -> None:
+    """OpenCV would take the 3.5 GB that it claims, and fill them."""
+    data = picture(1, suffix=".png")
+    assert claimed_size(data) == (64, 48)
+    place = data.index(b"IDAT") - 4
+    with pytest.raises(Refused, match="no readable image"):
+        decode(data[:place] + b"\xd0\0\0\0" + data[place + 4 :], Limits(), "x")
 
 
 @pytest.mark.usefixtures("never_decoded")

@@ -6,7 +6,7 @@ An imaging library would do, but some set up their decoder, canvas included, to 
 import io
 import struct
 
-from yoloperf.datasets.images import header_size
+from yoloperf.datasets.images import PNG, header_size
 
 FORMATS = "JPEG, PNG, WebP, BMP or TIFF"
 
@@ -21,6 +21,8 @@ def claimed_size(data: bytes) -> tuple[int, int] | None:
             return _webp(data)
         if data[:2] == b"BM":
             return _bmp(data)
+        if data[:8] == PNG:
+            return _png(data)
         if data[:4] in (b"II*\0", b"MM\0*"):
             return _tiff(data)
         return header_size(io.BytesIO(data))
@@ -41,6 +43,17 @@ def _webp(data: bytes) -> tuple[int, int] | None:
         width, height = struct.unpack_from("<HH", data, 26)
         return width & 0x3FFF, height & 0x3FFF
     return None
+
+
+def _png(data: bytes) -> tuple[int, int] | None:
+    """OpenCV takes the memory that a chunk says it fills before it looks whether the file is that long: all chunks must be there."""
+    place, kind = len(PNG), b""
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, place)
+        if place + 12 + length > len(data):
+            return None
+        place += 12 + length
+    return header_size(io.BytesIO(data))
 
 
 def _bmp(data: bytes) -> tuple[int, int]:

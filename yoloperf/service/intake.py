@@ -66,10 +66,10 @@ class Body:
         if not announced.isdecimal() or int(announced) > most:
             raise too_large
         async for chunk in self.request.stream():
+            if self.count + len(chunk) > most:
+                raise too_large
             self.budget.take(len(chunk))
             self.count += len(chunk)
-            if self.count > most:
-                raise too_large
             if chunk:
                 yield chunk
 

@@ -38,7 +38,8 @@ class Registry:
         refused = None
         for batcher in self._batchers.values():
             try:
-                return batcher.check_room()
+                batcher.check_room()
+                return
             except Refused as error:
                 refused = error
         if refused:

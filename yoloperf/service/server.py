@@ -69,6 +69,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 timeout_keep_alive=_IDLE_S,
                 limit_concurrency=_CONNECTIONS,
                 timeout_graceful_shutdown=int(settings.limits.answer_s),

@@ -48,7 +48,8 @@ def _serve(args: argparse.Namespace) -> Result:
     weights = [_named(text) for text in args.model]
     if len({name for name, _ in weights}) < len(weights):
         raise UserError("--model: two models have one name; give them others: --model NAME=WEIGHTS")
-    # a second guard behind check_image; OpenCV reads it when it is loaded
+    # OpenCV reads these when it is loaded: a second guard behind check_image, and no complaints about images that are refused
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(settings.limits.pixels))
     from yoloperf.service.app import create_app
     from yoloperf.service.model import ServedModel
