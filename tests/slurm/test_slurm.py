@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,7 @@ def test_cancelled_cells_do_not_requeue_themselves_and_run_in_the_next_call(lab:
     job = lab.submit("--at-once", "1")["job_id"]
     lab.wait(lambda: len(lab.work(LONG)) == 2)
     assert sorted(lab.states().values()) == ["queued", "queued", "running"]
+    assert lab.sweep("--launcher", "slurm", "--dry-run")[1]["commands"] == {}, "nothing would be submitted"
     lab.cluster.run("scancel", job)
     lab.wait_for_end()
     assert {key: row["status"] for key, row in lab.rows().items()} == {("", batch): "cancelled" for batch in (4, 8, 16)}
@@ -144,10 +146,25 @@ def test_slurmctld_killed_in_the_middle(lab: SlurmHouse) -> None:
 
 def test_a_refused_submission_leaves_nothing(lab: SlurmHouse) -> None:
     lab.write(batch=4)
-    with pytest.raises(UserError, match="sbatch refused, nothing was submitted: .*invalid partition specified: nowhere") as refused:
+    with pytest.raises(UserError, match="sbatch refused: .*invalid partition specified: nowhere; .*; nothing was submitted$") as refused:
         lab.submit("--partition", "nowhere")
     assert "\n" not in str(refused.value)
     assert lab.states() == {("", 4): "missing"} and not list(lab.folder.glob(".slurm/*"))
+
+
+def test_a_job_that_was_taken_though_sbatch_gave_up_is_not_submitted_twice(
+    lab: SlurmHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.write(batch=4)
+    impatient = tmp_path / "bin" / "sbatch"
+    impatient.parent.mkdir()
+    impatient.write_text(f'#!/bin/sh\n{shutil.which("sbatch")} "$@" >/dev/null\necho "sbatch: error: Socket timed out" >&2\nexit 1\n')
+    impatient.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{impatient.parent}:{os.environ['PATH']}")
+        job = lab.submit("--sbatch-arg=--hold")["job_id"]
+    assert [row[0] for row in lab.queue() if "_0" in row[0]] == [f"{job}_0"]
+    assert lab.submitted() == set()
 
 
 def test_an_edited_sweep_does_not_shift_the_tasks(lab: SlurmHouse) -> None:
@@ -203,6 +220,11 @@ def test_data_is_staged_on_the_node(lab: SlurmHouse, tmp_path: Path, monkeypatch
     assert (own / "smear" / "one.png").read_text() == "1" and not (own / "smear").is_symlink()
     assert not (own / "smear" / ".yoloperf").exists()
     assert (own / "other").readlink() == shared / "other" and (own / "weights").is_symlink()
+    (script,) = lab.folder.glob(".slurm/*/collect.sbatch")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    subprocess.run(["bash", script], env={**os.environ, "SLURM_TMPDIR": str(elsewhere)}, check=True, capture_output=True)
+    assert (elsewhere / "yoloperf-data" / "smear").is_symlink(), "the collecting job copies nothing"
 
 
 def test_twenty_kills_of_anything_lose_nothing(lab: SlurmHouse) -> None:

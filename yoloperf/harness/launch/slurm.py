@@ -60,14 +60,18 @@ class Job:
         return _ENDED.get(self.state)
 
 
+class Refused(UserError):
+    """sbatch did not confirm a submission; the message is its own."""
+
+
 def submit(script: Path, *options: str) -> str:
-    """Hand a script to sbatch and return the job's number. Raises UserError with sbatch's own message."""
+    """Hand a script to sbatch and return the job's number. Raises Refused, or UserError where there is no sbatch."""
     try:
         done = _run("sbatch", "--parsable", *options, str(script))
     except OSError as error:
         raise UserError(f"sbatch cannot be called ({error.strerror}): use a login node of a Slurm cluster, or --launcher local") from error
     if done.returncode:
-        raise UserError(f"sbatch refused, nothing was submitted: {_message(done)}")
+        raise Refused(f"sbatch refused: {_message(done)}")
     return done.stdout.strip().partition(";")[0]  # "number;cluster" with several clusters
 
 
