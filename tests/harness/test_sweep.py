@@ -74,6 +74,12 @@ def test_a_dry_run_prints_the_exact_commands_and_writes_nothing(house: Any, caps
     assert list(result["commands"].values()) == lines
 
 
+def test_a_dry_run_for_slurm_takes_the_profiler_that_only_a_node_has(house: Any) -> None:
+    house.write(batch=4)
+    code, result = house.sweep("--dry-run", "--launcher", "slurm", "--profiler", "nsys")
+    assert code == 0 and "nsys profile" in result["commands"][BS4]
+
+
 def test_out_of_memory_is_a_result(house: Any) -> None:
     house.write(batch=4, hyp="oom")
     code, result = house.sweep()

@@ -42,7 +42,7 @@ def submit(args: argparse.Namespace, sweep: SweepSpec, platform: str, folder: Pa
         places, unknown = overlaid(survey(sweep, folder), folder)
         if unknown and args.launcher == "slurm":
             raise UserError(f"what is in the queue already is not known, nothing was submitted: {unknown}")
-        todo = [item for item in places if item.state.state not in (*DONE, "queued", "running")]
+        todo = [item for item in places if not is_left_alone(item)]
         for item in places:
             if item.state.done and item.state.settled:
                 item.run.write(item.state.settled)
@@ -63,10 +63,13 @@ def submit(args: argparse.Namespace, sweep: SweepSpec, platform: str, folder: Pa
             print(f"  job=$(sbatch --parsable {script}); sbatch --dependency=afterany:${{job%%;*}} {collect}")
             return 0, result
         try:
-            result["job_id"] = job_id = slurm.submit(frozen.script)
+            job_id = slurm.submit(frozen.script)
+        except slurm.Refused as refused:
+            job_id = _accepted(frozen, refused)
         except UserError:
             shutil.rmtree(frozen.folder)
             raise
+        result["job_id"] = job_id
     print(f"{len(todo)} cells are array job {job_id}; sbatch {script}")
     try:
         result["collect_job_id"] = slurm.submit(frozen.collect_script, f"--dependency=afterany:{job_id}")
@@ -75,6 +78,22 @@ def submit(args: argparse.Namespace, sweep: SweepSpec, platform: str, folder: Pa
     else:
         print(f"job {result['collect_job_id']} then writes {folder / 'runs.csv'}; sbatch --dependency=afterany:{job_id} {collect}")
     return 0, result
+
+
+def _accepted(frozen: Submission, refused: slurm.Refused) -> str:
+    """Number of the array where Slurm has it all the same: sbatch gives up on a slow controller, which may have taken the job by then."""
+    found, unknown = slurm.jobs([frozen.name], frozen.submitted_at[:10])
+    if found:
+        return next(iter(found.values())).number.partition("_")[0]
+    if unknown:
+        raise UserError(f"{refused}; whether the job is queued all the same is not known ({unknown}): yoloperf status tells") from refused
+    shutil.rmtree(frozen.folder)
+    raise UserError(f"{refused}; nothing was submitted") from refused
+
+
+def is_left_alone(item: Place) -> bool:
+    """Whether the cell is not submitted: it is done, in the queue or running."""
+    return item.state.state in (*DONE, "queued", "running")
 
 
 def _options(args: argparse.Namespace, names: Sequence[str]) -> list[str]:

@@ -73,14 +73,14 @@ def sweep_cells(args: argparse.Namespace, trainer: Sequence[str] | None = None) 
     """
     choose(args.launcher, LAUNCHERS, "launcher")
     target = _target(args.file, args)
-    if args.launcher in slurm_verbs.LAUNCHERS and not args.dry_run:
-        choose(args.profiler, NAMES, "profiler")  # whether it works is known on the node
-        make_profiler("none", args.profile_steps)
-        return slurm_verbs.submit(args, target.sweep, target.platform, target.folder, trainer)
-    profiler, why = make_profiler(args.profiler, args.profile_steps, {cell.spec.device for cell in target.sweep.cells()})
+    by_slurm = args.launcher in slurm_verbs.LAUNCHERS
+    devices = {cell.spec.device for cell in target.sweep.cells()}
+    profiler, why = make_profiler(args.profiler, args.profile_steps, devices, here=not by_slurm)
     context = Context(target.sweep.name, target.platform, profiler, trainer, target.sweep.timeout_s)
     if args.dry_run:
-        return _dry_run(target, context)
+        return _dry_run(target, context, by_slurm)
+    if by_slurm:
+        return slurm_verbs.submit(args, target.sweep, target.platform, target.folder, trainer)
     with claimed(target.sweep, target.folder):
         places = survey(target.sweep, target.folder)
         print(target.title(places))
@@ -113,9 +113,11 @@ def _again(args: argparse.Namespace, target: _Target) -> str:
     return shlex.join(["yoloperf", "sweep", str(args.file), "--platform", target.platform, "--logs", str(args.logs), *engine, *profiler])
 
 
-def _dry_run(target: _Target, context: Context) -> Result:
+def _dry_run(target: _Target, context: Context, by_slurm: bool) -> Result:
     places = survey(target.sweep, target.folder)
-    todo = [item for item in places if not item.state.done]
+    if by_slurm:
+        places, _ = overlaid(places, target.folder)
+    todo = [item for item in places if not (slurm_verbs.is_left_alone(item) if by_slurm else item.state.done)]
     lines = {item.cell.trial: shlex.join(command(item.cell, item.run, context, item.state.state in RESUMED)) for item in todo}
     print(*lines.values(), sep="\n", end="\n" if lines else "")
     print(target.title(places))

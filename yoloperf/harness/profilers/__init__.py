@@ -52,10 +52,11 @@ def profilers(steps: int) -> list[Profiler]:
     return [NvprofProfiler(steps), NsysProfiler(steps), TorchProfiler(steps), NoProfiler()]
 
 
-def make_profiler(name: str, steps: int, devices: Collection[str] = ()) -> tuple[Profiler, str]:
+def make_profiler(name: str, steps: int, devices: Collection[str] = (), here: bool = True) -> tuple[Profiler, str]:
     """The profiler of that name and why it is taken. Raises UserError when it cannot work on this machine.
 
-    devices: --device of the runs, for which `auto` takes one that suits them all.
+    devices: --device of the runs, for which `auto` takes one that suits them all. here: False where the runs take place on
+    another machine, which will see whether a profiler that was named works.
     """
     choose(name, NAMES, "profiler")
     if steps < 1:
@@ -64,6 +65,8 @@ def make_profiler(name: str, steps: int, devices: Collection[str] = ()) -> tuple
     for profiler in profilers(steps):
         if name not in ("auto", profiler.name):
             continue
+        if name == profiler.name and not here:
+            return profiler, "asked for"
         reason = profiler.unavailable() or (_unsuited(profiler.name, devices) if name == "auto" else None)
         if reason is None:
             return profiler, f"auto: {profiler.why_auto}{refused}" if name == "auto" else "asked for"
