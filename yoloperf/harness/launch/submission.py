@@ -105,23 +105,23 @@ def write_scripts(submission: Submission, at_once: int, options: Sequence[str], 
     common = [f"--chdir={os.getcwd()}", *shared]
     array = [f"--job-name={submission.name}", f"--array=0-{last}%{at_once}", f"--output={submission.folder}/task-%a.log"]
     collect = [f"--job-name={submission.name}-collect", f"--output={submission.folder}/collect.log"]
-    _write(submission.script, [*array, *common, *options], submission)
-    _write(submission.collect_script, [*collect, *common], submission)
+    stems = sorted({Path(cell.spec.data).stem for cell, _ in submission.cells})
+    _write(submission.script, [*array, *common, *options], submission, stems)
+    _write(submission.collect_script, [*collect, *common], submission, ())  # it trains nothing
 
 
-def _write(path: Path, options: list[str], submission: Submission) -> None:
+def _write(path: Path, options: list[str], submission: Submission, staged: Sequence[str]) -> None:
     template = SOURCE_ROOT / "slurm" / path.name
     try:
         text = template.read_text()
     except OSError as error:
         raise UserError(f"cannot read {template} ({error.strerror}): Slurm needs the source tree, git clone it") from error
-    stems = " ".join(sorted({Path(cell.spec.data).stem for cell, _ in submission.cells}))
     lines = [
         *(f"#SBATCH {shlex.quote(option)}" for option in options),
         "",
         f"set -- {shlex.quote(str(submission.folder))}",
         f"export YOLOPERF_ROOT={shlex.quote(str(SOURCE_ROOT))}",
-        f': "${{YOLOPERF_PYTHON:={sys.executable}}}" "${{YOLOPERF_STAGE={stems}}}"',
+        f': "${{YOLOPERF_PYTHON:={sys.executable}}}" "${{YOLOPERF_STAGE={" ".join(staged)}}}"',
     ]
     end = list(_OPTION.finditer(text))[-1].end()
     write_atomic(path, text[:end] + "\n".join(lines) + "\n" + text[end:])
