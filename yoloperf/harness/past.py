@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloperf.core.errors import UserError
-from yoloperf.core.rundir import SUPERSEDED, RunDir
+from yoloperf.core.rundir import RunDir
 from yoloperf.core.spec import TrialSpec, from_mapping
 from yoloperf.harness.outcome import read_console
 
@@ -44,9 +44,8 @@ def finished_runs(logs: Path) -> list[Past]:
     """Every run below the folder that ended well in one attempt and said how long its epochs took."""
     found = []
     for path in sorted(logs.glob("*/*/*/run.json")):
-        if path.parts[-3] != SUPERSEDED:
-            past = _past(RunDir(path.parent))
-            found += [past] if past else []
+        past = _past(RunDir(path.parent))
+        found += [past] if past else []
     return found
 
 
