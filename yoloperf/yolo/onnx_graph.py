@@ -1,7 +1,7 @@
 """A network as an ONNX model, written operator by operator.
 
 A Darknet network has a dozen kinds of operator, so the graph is written from the network and not traced: it is the same with
-every version of PyTorch and takes a tenth of a second. Nothing is left to whoever runs it: the division by 255 and the decoding
+every version of PyTorch and takes a quarter of a second. Nothing is left to whoever runs it: the division by 255 and the decoding
 of boxes are in the graph.
 """
 
