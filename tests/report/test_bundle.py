@@ -14,6 +14,7 @@ import pytest
 
 from yoloperf.cli import main
 from yoloperf.core.errors import UserError
+from yoloperf.core.record import RunRecord, to_csv
 from yoloperf.report.bundle import FORMAT_VERSION, bundle
 from yoloperf.report.verify import Verified, verify
 
@@ -210,6 +211,8 @@ REFUSED: list[tuple[Change, str]] = [
     (_set("logs\\..\\outside.txt", b"x"), "not safe"),
     (_set("C:/outside.txt", b"x"), "not safe"),
     (_edit(lambda manifest: manifest["files"]["logs/bs8.txt"].update(bytes=1 << 50)), "more than 8.00 GiB"),
+    (_edit(lambda manifest: manifest["files"]["logs/bs8.txt"].update(bytes=-1)), "another kind"),
+    (_set("logs/bs8.txt/inner.txt", b"x"), "both a file and a folder"),
 ]
 
 
@@ -269,3 +272,18 @@ def test_a_platform_card_of_the_working_folder_travels(logs: Path, tmp_path: Pat
     monkeypatch.chdir(tmp_path)
     assert zipfile.ZipFile("bundle.zip").read("cfg/platforms/t4.yaml").startswith(b"name: My T4")
     assert verify(Path("bundle.zip")).ok
+
+
+def test_line_ends_of_a_log_are_kept(tmp_path: Path) -> None:
+    """A carriage return in a cell is the same cell when it is read again."""
+    run = RunRecord(run_id="a", status="failed", reason="one\rtwo\r\nthree")
+    (tmp_path / "runs.csv").write_bytes(to_csv(RunRecord, [run]).encode())
+    assert bundle([tmp_path / "runs.csv"], tmp_path / "bundle.zip").runs == 1
+    assert verify(tmp_path / "bundle.zip").ok
+
+
+@pytest.mark.parametrize("word", ["nan", "0", "much", "inf"])
+def test_a_limit_that_is_none_is_refused(made: Path, word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["verify", str(made), "--max-gib", word])
+    assert "must be a number of GiB" in capsys.readouterr().err

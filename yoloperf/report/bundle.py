@@ -1,7 +1,9 @@
 """Evidence in one file: raw logs, hashes and everything derived from them, in a zip whose bytes follow from its content."""
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -58,6 +60,8 @@ def bundle(paths: Sequence[Path], out: Path, specs: Sequence[Path] = ()) -> Bund
         for path in files:
             _copy(path, stage / LOGS / shown(Path(os.path.abspath(path)).relative_to(base if base.is_dir() else base.parent)))
         for path in specs:
+            if (stage / SPECS / path.name).exists():
+                raise UserError(f"two of --spec are named {path.name}: rename one")
             _copy(path, stage / SPECS / path.name)
         for card in cards():  # figures such as the MFU rest on them
             _copy(Path(card.file), stage / CARDS / Path(card.file).name)
@@ -78,7 +82,7 @@ def bundle(paths: Sequence[Path], out: Path, specs: Sequence[Path] = ()) -> Bund
         size = sum(path.stat().st_size for path in listed.values())
     left = manifest["left_out"]
     assert isinstance(left, dict)
-    return Bundled(len(listed), size, derived["runs.csv"].count("\n") - 1, left["weights"], left["weights_bytes"], digest)
+    return Bundled(len(listed), size, sum(1 for _ in csv.reader(io.StringIO(derived["runs.csv"], newline=""))) - 1, left["weights"], left["weights_bytes"], digest)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The verbs bundle and verify: evidence that travels, and its check on any machine."""
 
 import argparse
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -41,8 +42,18 @@ bundle = Verb(
 
 def _verify_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a zip that `yoloperf bundle` made")
-    parser.add_argument("--max-gib", type=float, default=checks.MAX_BYTES / 2**30, help="refuse to unpack more (default: %(default)g)")
+    parser.add_argument("--max-gib", type=_gib, default=checks.MAX_BYTES / 2**30, help="refuse to unpack more (default: %(default)g)")
     parser.add_argument("--all", action="store_true", help=f"list every difference, not only the first {LISTED}")
+
+
+def _gib(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of GiB such as 8, not {text!r}")
+    return value
 
 
 def _verify(args: argparse.Namespace) -> Result:

@@ -75,7 +75,7 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
         with archive.open(MANIFEST) as stream:
             manifest = json.loads(stream.read(MAX_MANIFEST))
         files = manifest["files"]
-        whole = all(isinstance(item["sha256"], str) and isinstance(item["bytes"], int) for item in files.values())
+        whole = all(isinstance(item["sha256"], str) and isinstance(item["bytes"], int) and item["bytes"] >= 0 for item in files.values())
     except KeyError as error:
         raise UserError(f"{what}: no {error.args[0]}" if error.args else what) from error
     except (ValueError, TypeError, AttributeError, RecursionError, *DAMAGE) as error:
@@ -103,6 +103,9 @@ def _refuse_harm(archive: zipfile.ZipFile, manifest: Mapping[str, Any], path: Pa
         if (entry.external_attr >> 16) & 0o170000 not in (0, 0o100000):
             raise UserError(f"{path} is not safe to unpack: {name!r} is no plain file")
         seen.add(name)
+    inside = {str(folder) for name in seen for folder in PurePosixPath(name).parents}
+    if seen & inside:
+        raise UserError(f"{path} is not safe to unpack: {min(seen & inside)!r} is both a file and a folder in it")
     total = sum(item["bytes"] for item in manifest["files"].values())
     if total > max_bytes:
         raise UserError(f"{path} unpacks to {show_bytes(total)}, more than {show_bytes(max_bytes)}: --max-gib allows more")
@@ -146,7 +149,7 @@ def _compare(stage: Path) -> Iterator[str]:
         if not path.is_file():
             yield f"{name} is missing: the logs give one"
             continue
-        bundled, anew = path.read_text(), text.encode("utf-8", "replace").decode()
+        bundled, anew = path.read_bytes().decode("utf-8", "replace"), text.encode("utf-8", "replace").decode()
         if bundled == anew:
             continue
         differ = {".csv": _csv_differences, ".json": _json_differences}.get(path.suffix, _line_differences)
