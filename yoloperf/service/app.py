@@ -67,7 +67,7 @@ class _Training:
         from yoloperf.service.training_api import make_router
 
         def serve(name: str, weights: Path) -> None:
-            registry.add(ServedModel.load(name, str(weights), settings.runtime, settings.device))
+            registry.add(ServedModel.load(name, str(weights), settings.runtime, settings.device, settings.threads))
 
         self.runs = Training(settings.logs, threads=settings.training_threads)
         self.router = make_router(self.runs, serve, lambda: readiness.draining)

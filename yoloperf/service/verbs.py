@@ -28,6 +28,7 @@ def _flags(parser: argparse.ArgumentParser) -> None:
     add("--port", type=int, default=defaults.port, help=f"0: any that is free (default: {defaults.port})")
     add("--runtime", default=defaults.runtime, help="what computes the predictions (default: auto, the fastest that is installed)")
     add("--device", default=defaults.device, help="auto, cpu or a CUDA device index")
+    add("--threads", type=int, help="CPU threads of the predictions (default: every core)")
     add("--image-root", type=Path, help="folder whose images may be asked for by path, and written beside (default: none may)")
     add("--token-file", type=Path, help="file with the token that clients must send (default: none)")
     add("--max-batch", type=int, default=defaults.max_batch, help=f"images inferred together (default: {defaults.max_batch})")
@@ -59,7 +60,7 @@ def _serve(args: argparse.Namespace) -> Result:
     why = "auto: the fastest here at equal mAP" if settings.runtime == "auto" else "asked for"
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     bound = bind(settings.host, settings.port)
-    models = [ServedModel.load(name, path, settings.runtime, settings.device) for name, path in weights]
+    models = [ServedModel.load(name, path, settings.runtime, settings.device, settings.threads) for name, path in weights]
     app = create_app(settings, models)
 
     def say() -> None:
@@ -85,6 +86,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         port=args.port,
         runtime=args.runtime,
         device=args.device,
+        threads=args.threads,
         image_root=args.image_root,
         token=_token(args.token_file) if args.token_file else None,
         max_batch=args.max_batch,
