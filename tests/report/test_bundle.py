@@ -14,7 +14,6 @@ import pytest
 
 from yoloperf.cli import main
 from yoloperf.core.errors import UserError
-from yoloperf.core.record import RunRecord, to_csv
 from yoloperf.report.bundle import FORMAT_VERSION, bundle
 from yoloperf.report.verify import Verified, verify
 
@@ -276,9 +275,11 @@ def test_a_platform_card_of_the_working_folder_travels(logs: Path, tmp_path: Pat
 
 def test_line_ends_of_a_log_are_kept(tmp_path: Path) -> None:
     """A carriage return in a cell is the same cell when it is read again."""
-    run = RunRecord(run_id="a", status="failed", reason="one\rtwo\r\nthree")
-    (tmp_path / "runs.csv").write_bytes(to_csv(RunRecord, [run]).encode())
-    assert bundle([tmp_path / "runs.csv"], tmp_path / "bundle.zip").runs == 1
+    run = tmp_path / "logs" / "here" / "sweep" / "trial"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"status": "failed", "reason": "one\rtwo\r\nthree", "spec": {"batch_size": 4}}))
+    (run / "console.log").write_text("")
+    assert bundle([tmp_path / "logs"], tmp_path / "bundle.zip").runs == 1
     assert verify(tmp_path / "bundle.zip").ok
 
 

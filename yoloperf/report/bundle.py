@@ -82,7 +82,8 @@ def bundle(paths: Sequence[Path], out: Path, specs: Sequence[Path] = ()) -> Bund
         size = sum(path.stat().st_size for path in listed.values())
     left = manifest["left_out"]
     assert isinstance(left, dict)
-    return Bundled(len(listed), size, sum(1 for _ in csv.reader(io.StringIO(derived["runs.csv"], newline=""))) - 1, left["weights"], left["weights_bytes"], digest)
+    runs = sum(1 for _ in csv.reader(io.StringIO(derived["runs.csv"], newline=""))) - 1
+    return Bundled(len(listed), size, runs, left["weights"], left["weights_bytes"], digest)
 
 
 @contextlib.contextmanager
