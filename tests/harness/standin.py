@@ -1,8 +1,9 @@
 """A trainer that trains nothing and otherwise behaves like train.py: flags, events, checkpoints, signals, exit codes.
 
---hyp tells it what to do: ok, slow, long, oom, fail, crash (in epoch 2, once), silent (no run_end), greedy (takes a gigabyte),
-hang, or stubborn (hangs with a child, and neither heeds a signal). Every epoch leaves a line "epoch pid" in work.txt; `exclusive`
-would show two at once. Its weights are a chain of hashes, one a step: those of a resumed run equal those of an uninterrupted one.
+--hyp tells it what to do: ok, slow, long, oom, fail, crash (in epoch 2, once), full (no room for the checkpoint of epoch 2, once),
+silent (no run_end), greedy (takes a gigabyte), hang, or stubborn (hangs with a child, and neither heeds a signal). Every epoch leaves
+a line "epoch pid" in work.txt; `exclusive` would show two at once. Its weights are a chain of hashes, one a step:
+those of a resumed run equal those of an uninterrupted one.
 """
 
 import argparse
@@ -71,6 +72,9 @@ for epoch in range(step // STEPS + 1, spec.epochs + 1):
         time.sleep(600)
     if spec.hyp == "crash" and epoch == 2 and not (run.path.parent / "superseded").exists():
         raise RuntimeError("the device fell off the bus")
+    if spec.hyp == "full" and epoch == 2 and not args.resume:
+        emit("run_end", status="failed", reason="cannot write last.pt: No space left on device", epochs_done=epoch - 1)
+        raise SystemExit(2)
     if spec.hyp == "oom":
         emit("run_end", status="oom", reason=f"batch size {spec.batch_size} does not fit", epochs_done=epoch - 1)
         raise SystemExit(1)

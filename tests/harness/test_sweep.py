@@ -105,6 +105,18 @@ def test_a_failed_cell_does_not_end_the_sweep_and_runs_anew_next_time(house: Any
     assert not (aside / "weights").exists()
 
 
+def test_a_full_disk_costs_an_epoch_and_not_the_run(house: Any) -> None:
+    house.write(batch=4, hyp="full")
+    code, result = house.sweep()
+    assert code == 1 and result["cells"][0]["why"] == (
+        "will go on after epoch 1: exit code 2: cannot write last.pt: No space left on device"
+    )
+    assert house.sweep()[0] == 0
+    assert [epoch for epoch, _ in house.work(BS4)] == [1, 2, 2]
+    content = house.run(BS4).read()
+    assert [attempt["status"] for attempt in content["attempts"]] == ["failed", "ok"]
+
+
 def test_two_equal_failures_at_the_start_end_the_sweep(house: Any, capsys: pytest.CaptureFixture[str]) -> None:
     house.write(axes={"batch": [4, 8, 16]}, hyp="fail")
     code, result = house.sweep()

@@ -1,5 +1,6 @@
 """train.py as a process of its own: that is how the harness, GNU time and profilers meet it."""
 
+import errno
 import json
 import os
 import signal
@@ -155,6 +156,33 @@ def test_an_epoch_is_told_though_the_signal_came_while_its_checkpoint_was_writte
     events, _ = read(capsys.readouterr().out.splitlines())
     assert [event["key"] for event in events] == ["run_start", "first_step", "epoch", "run_end"]
     assert (events[-1]["status"], events[-1]["epochs_done"]) == ("preempted", 1)
+
+
+def test_a_disk_that_is_full_leaves_the_checkpoint_before(
+    make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = make_dataset(), RunDir(tmp_path / "run")
+    save = Trainer._save_last
+
+    def save_once(self: Trainer) -> None:
+        save(self)
+        monkeypatch.setattr("yoloperf.core.rundir.os.fsync", full)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_save_last", save_once)
+        assert main(_flags(data, run.path)) == 2
+    said = capsys.readouterr()
+    events, _ = read(said.out.splitlines())
+    end = events[-1]
+    assert [event["key"] for event in events] == ["run_start", "first_step", "epoch", "run_end"]
+    assert (end["status"], end["epochs_done"]) == ("failed", 1) and "No space left on device" in end["reason"]
+    assert "No space left on device" in said.err
+    monkeypatch.undo()
+    assert load_weights(run.last_weights).training["epochs_done"] == 1
+    assert main([*_flags(data, run.path), "--resume"]) == 0
 
 
 def test_cudnn_is_called_as_its_releases_are() -> None:

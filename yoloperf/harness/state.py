@@ -12,7 +12,7 @@ from yoloperf.harness import lock
 from yoloperf.harness.outcome import DONE, judge, read_console
 from yoloperf.harness.sweepfile import Cell
 
-RESUMED = ("interrupted", "cancelled", "preempted", "timeout")  # states whose next attempt goes on from the last checkpoint
+_RESUMED = ("interrupted", "cancelled", "preempted", "timeout")
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,17 @@ class CellState:
     reason: str | None = None
     epochs_done: int = 0
     wall_s: float | None = None
+    orderly: bool = False  # the trainer itself said how it ended, so its last checkpoint is to be trusted
     settled: dict[str, Any] | None = None  # what run.json should say: its supervisor died between the end of the command and saying so
 
     @property
     def done(self) -> bool:
         return self.state in DONE
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the next attempt goes on from the last checkpoint."""
+        return self.state in _RESUMED or (self.state == "failed" and self.orderly)
 
     @property
     def why(self) -> str:
@@ -38,7 +44,7 @@ class CellState:
             return f"is queued: {self.reason}"
         if self.state == "running":
             return f"is running, {self.epochs_done} epochs done"
-        if self.state in RESUMED and self.epochs_done:
+        if self.resumes and self.epochs_done:
             return f"will go on after epoch {self.epochs_done}: {self.reason}"
         return f"will run: {self.reason}"
 
@@ -64,7 +70,7 @@ def state_of(cell: Cell, run: RunDir, mine: bool = False) -> CellState:
         else:
             status, reason = judge(console, console.exit_code)
             settled = finished(content, {"status": status, "reason": reason, "exit_code": console.exit_code})
-    return CellState(status, reason, console.epochs_done, content.get("wall_s"), settled)
+    return CellState(status, reason, console.epochs_done, content.get("wall_s"), bool(console.run_end), settled)
 
 
 def finished(content: dict[str, Any], end: dict[str, Any]) -> dict[str, Any]:

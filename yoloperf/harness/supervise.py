@@ -16,7 +16,7 @@ from yoloperf.harness.launch import local
 from yoloperf.harness.outcome import Console, judge, memory_kills, read_console
 from yoloperf.harness.profilers import Profiler, gnu_time
 from yoloperf.harness.sampling.sampler import Sampler
-from yoloperf.harness.state import RESUMED, finished, state_of
+from yoloperf.harness.state import finished, state_of
 from yoloperf.harness.sweepfile import Cell
 
 _ORPHAN_S = 10.0  # what a killed sweep's training process may take to die, GPU context included
@@ -61,7 +61,7 @@ def run_cell(
         if state.done:
             return run.read() or {}
         _sweep_up(run)
-        resume = state.state in RESUMED
+        resume = state.resumes
         if not resume:
             _set_aside(run)
         offset = run.console.stat().st_size if run.console.exists() else 0

@@ -17,7 +17,6 @@ from yoloperf.harness.estimate import estimate
 from yoloperf.harness.launch.submission import overlaid
 from yoloperf.harness.profilers import NAMES, gnu_time, make_profiler
 from yoloperf.harness.progress import Progress
-from yoloperf.harness.state import RESUMED
 from yoloperf.harness.supervise import Context, command
 from yoloperf.harness.sweep import Place, StopRequests, claimed, run_sweep, survey, tally
 from yoloperf.harness.sweepfile import SweepSpec, load_sweep, slug, with_engine
@@ -118,10 +117,10 @@ def _dry_run(target: _Target, context: Context, by_slurm: bool) -> Result:
     if by_slurm:
         places, _ = overlaid(places, target.folder)
     todo = [item for item in places if not (slurm_verbs.is_left_alone(item) if by_slurm else item.state.done)]
-    lines = {item.cell.trial: shlex.join(command(item.cell, item.run, context, item.state.state in RESUMED)) for item in todo}
+    lines = {item.cell.trial: shlex.join(command(item.cell, item.run, context, item.state.resumes)) for item in todo}
     print(*lines.values(), sep="\n", end="\n" if lines else "")
     print(target.title(places))
-    left = [(item.cell, item.state.epochs_done if item.state.state in RESUMED else 0) for item in todo]
+    left = [(item.cell, item.state.epochs_done if item.state.resumes else 0) for item in todo]
     guess = estimate(left, target.folder.parents[1], target.platform)
     print(*guess.lines(), sep="\n", end="\n" if todo else "")
     return 0, {**_result(target, places), "commands": lines, "estimate": guess.as_json()}
