@@ -13,9 +13,11 @@ from playwright.sync_api import Browser, Page
 
 from yoloperf.cli import main
 from yoloperf.core.record import EpochRecord, KernelRecord, RunRecord, to_csv
+from yoloperf.report.charts_grid import tradeoff
 from yoloperf.report.load import Records
 from yoloperf.report.page import VEGA_LITE, page
 from yoloperf.report.page_charts import charts
+from yoloperf.report.vega import POINTS
 
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)>\u202e\ud800\x00&\"'{{7*7}}"
 
@@ -235,3 +237,30 @@ def test_tables_alone_give_a_page(study: list[RunRecord], tmp_path: Path) -> Non
     path = tmp_path / "runs.csv"
     path.write_text(to_csv(RunRecord, study))
     assert main(["report", str(path), "-o", str(tmp_path / "report.html")]) == 0
+
+
+def test_thinned_points_keep_their_model() -> None:
+    """Beyond what one plot holds only some runs are drawn, and each in the colour of its own model."""
+    models = ("yolov3", "yolov3-tiny")
+    runs = [
+        RunRecord(run_id=f"{k}", platform=f"p{k % 26}", model=models[k % 26 < 13], status="ok", wall_s=10.0 + k, map50=k % 7 / 10)
+        for k in range(POINTS * 2 - 1)
+    ]
+    made = tradeoff(runs)
+    assert not isinstance(made, str)
+    rows = made.variants[0][1]["data"]["values"]
+    own = {run.run_id: run.model for run in runs}
+    assert all(row["series"] == own[row["run"]] for row in rows)
+    assert sum(not row["best"] for row in rows) <= POINTS and "one run in 2 is drawn" in made.note
+
+
+def test_a_value_of_several_runs_sorts_by_its_number(tmp_path: Path) -> None:
+    """The numbers of the links to its logs, which stand behind it, are no part of it."""
+    runs = [
+        RunRecord(run_id=name, source=f"{name}.txt", platform=name[0], batch_size=4, status="ok", recall=0.413, precision=0.5)
+        for name in ("a0", "a1", "b0", "b1")
+    ]
+    for run in runs:
+        (tmp_path / str(run.source)).write_text("")
+    html = page(Records(runs, [], [], bases=(tmp_path,)), tmp_path / "report.html").html
+    assert re.search(r'<td class="n" data-v="0.413">0.413<sup><a href="a0.txt"', html)

@@ -82,7 +82,7 @@ def _grid_spec(runs: Sequence[RunRecord], words: Sequence[str], kept: Sequence[s
             "panel": model,
             "series": word,
             "x": at,
-            "line": label(RunRecord(**{other: line}), [other]) if line else "any",
+            "line": label(RunRecord(**{other: line}), [other]) if line else "not recorded",
         }
         row["n"] = len(found)
         if found:
@@ -165,23 +165,21 @@ def tradeoff(runs: Sequence[RunRecord]) -> Chart | str:
         return "fewer than two finished runs have both a time and a validation"
     notes = "The line joins the runs that no other run beats in both."
     if len(finished) > POINTS:
-        notes += f" Besides those, {POINTS} of {len(finished)} runs are drawn, evenly chosen."
+        notes += f" Besides those, one run in {-(-len(finished) // POINTS)} is drawn."
     return Chart("Quality against time", "Which runs are the best for their time?", variants, notes)
 
 
 def _tradeoff_spec(points: Sequence[tuple[RunRecord, float, float]], unit: str, across: str, up: str, least: bool) -> Spec:
     divisor, axis = scale(unit, across, [x for _, x, _ in points])
     best = set(front([(x if least else -x, y) for _, x, y in points]))
-    every = max(1, len(points) // POINTS)
-    runs = [run for run, *_ in points]
+    every = -(-len(points) // POINTS)
+    many = len({(run.model, run.platform) for run, *_ in points}) > SERIES
     rows = []
     for k, (run, x, y) in enumerate(points):
         if k in best or k % every == 0:
-            where = ", ".join(part for part in (run.model, run.platform) if part) or "runs"
+            where = ", ".join(part for part in (run.model, None if many else run.platform) if part) or "runs"
             row: Spec = {"series": where, "x": x / divisor, "y": y, "run": run.run_id, "what": label(run, GRID)}
-            rows.append(row | {"best": k in best, "batch": str(run.batch_size)})
-    if len({row["series"] for row in rows}) > SERIES:
-        rows = [row | {"series": run.model or "runs"} for row, run in zip(rows, runs, strict=False)]
+            rows.append(row | {"best": k in best})
     x_axis = {"field": "x", "type": "quantitative", "title": axis}
     y_axis = {"field": "y", "type": "quantitative", "title": up, "scale": {"domain": [0, 1]}}
     colour = {"field": "series", "type": "nominal", "title": None}

@@ -21,13 +21,13 @@ from yoloperf.report.device import QUANTITIES
 from yoloperf.report.device import series as series_of
 from yoloperf.report.evidence import times
 from yoloperf.report.load import Records
+from yoloperf.report.plots_operators import DOMAINS
+from yoloperf.report.plots_repeats import LEAST
 from yoloperf.report.vega import BARS, POINTS, SERIES, Chart, Spec, faded, pick, row_labels, scale, scaled, tips
 
 LINES = 48  # curves of one plot
 CURVES = ("map50", "map50_95", "precision", "recall", "box_loss", "obj_loss", "cls_loss", "dfl_loss", "images_per_s")
-DOMAINS = {"gpu": "time on the GPU", "cpu": "time on the CPU"}
 SAMPLED = 400  # runs whose samples are read
-LEAST = 3  # repeats of a box
 
 
 def curves(runs: Sequence[RunRecord], epochs: Sequence[EpochRecord]) -> Chart | str:
@@ -189,17 +189,18 @@ def device(runs: Sequence[RunRecord], bases: Sequence[Path]) -> Chart | str:
     """What was sampled while a run lasted, a line a run and device."""
     sampled = [(run, found) for run in in_order(runs, [*IDENTITY, *GRID, "seed", "run_id"])[:SAMPLED] if (found := series_of(run, bases))]
     if not sampled:
-        return "no run has samples of its device: device.csv of a run folder holds them"
+        which = "no run has" if len(runs) <= SAMPLED else f"none of the first {SAMPLED} runs has"
+        return f"{which} samples of its device: device.csv of a run folder holds them"
     drawn = sampled[:: -(-len(sampled) // SERIES)]
     names = telling([run for run, _ in drawn], [*IDENTITY, *GRID, "seed"]) or ["run_id"]
     end, along = scale("s", "time", [x for _, found in drawn for item in found for x, _ in item.points])
     variants = []
     for kind, (words, unit) in QUANTITIES.items():
-        items = [(label(run, names), item) for run, found in drawn for item in found if item.quantity == kind]
-        divisor, up = scale(unit, words, [y for _, item in items for _, y in item.points])
+        items = [(label(run, names), k, item) for k, (run, found) in enumerate(drawn) for item in found if item.quantity == kind]
+        divisor, up = scale(unit, words, [y for *_, item in items for _, y in item.points])
         rows = [
-            {"series": name, "gpu": item.gpu, "x": round(x / end, 4), "y": float(f"{y / divisor:.4g}")}
-            for name, item in items
+            {"series": name, "id": k, "gpu": item.gpu, "x": round(x / end, 4), "y": float(f"{y / divisor:.4g}")}
+            for name, k, item in items
             for x, y in item.points
         ]
         if rows:
@@ -222,7 +223,7 @@ def _device_spec(rows: list[Spec], along: str, up: str, unit: str) -> Spec:
             "x": {"field": "x", "type": "quantitative", "title": along, "scale": {"nice": False}},
             "y": y,
             "color": {"field": "series", "type": "nominal", "title": None, "sort": None},
-            "detail": {"field": "gpu"},
+            "detail": [{"field": "id"}, {"field": "gpu"}],
             "opacity": faded(),
             "tooltip": [*tips(series="run", gpu="GPU"), {"field": "x", "title": along, "format": ".3~g"}, {"field": "y", "title": up}],
         },

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 
 from yoloperf.core.errors import UserError
 from yoloperf.core.record import STATUSES, RunRecord, shown
@@ -179,7 +180,7 @@ def _cell_table(comparison: Comparison, metric: str, links: Mapping[str, str]) -
             if keys <= j < keys + len(levels):
                 level = levels[j - keys]
                 values, part = cell.values(level, metric), cell.runs.get(level, [])
-                middle = sorted(values)[len(values) // 2] if values else None
+                middle = median(values) if values else None
                 hrefs = [links[name] for run in part if (name := str(run.run_id)) in links][:8]
                 cells.append(Cell(text, middle, hrefs, "best" if (i, j) in plain_table.best else _lost(text) if not values else ""))
             else:

@@ -93,7 +93,7 @@ const config = {
   background: "transparent",
   font: "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif",
   axis: {...guide, labelFontSize: 12, titleFontSize: 12, titleFontWeight: 500, tickCount: 8, labelOverlap: true},
-  legend: {labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, orient: "bottom", columns: 4, labelLimit: 320, symbolLimit: 100},
+  legend: {labelColor: ink, titleColor: ink, symbolBaseFillColor: ink, symbolBaseStrokeColor: ink, labelFontSize: 12, titleFontSize: 12, orient: "bottom", columns: 4, labelLimit: 320, symbolLimit: 100},
   header: {labelColor: ink, titleColor: ink},
   title: {color: ink},
   view: {stroke: "transparent"},
@@ -113,6 +113,7 @@ async function draw(figure) {
   inner.width = Math.max(rowed ? 160 : 220, Math.floor((room - (across - 1) * 20 - (rowed ? Math.min(280, room * 0.45) : 75)) / across));
   if (spec.columns) spec.columns = across;
   if (rowed && room < 620) inner.encoding.y.axis = {...inner.encoding.y.axis, labelLimit: Math.floor(room * 0.42)};
+  if (inner.encoding?.color?.legend) inner.encoding.color.legend.labelLimit = Math.min(inner.encoding.color.legend.labelLimit, room - 60);
   const local = {...config, legend: {...config.legend, columns: Math.max(1, Math.floor(room / 190)), labelLimit: Math.min(320, room - 60), layout: {bottom: {anchor: "start", direction: room < 620 ? "vertical" : "horizontal"}}}};
   const {view} = await vegaEmbed(plot, spec, {mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: local});
   plot.dataset.drawn = room;
