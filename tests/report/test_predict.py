@@ -13,7 +13,7 @@ from yoloperf.core.errors import UserError
 from yoloperf.core.record import RunRecord, to_csv
 from yoloperf.report.evidence import times
 from yoloperf.report.load import load
-from yoloperf.report.predict import Cell, elsewhere, fit, fits, gaps, held_out, median_error
+from yoloperf.report.predict import Cell, elsewhere, fit, fits, gaps, groups, held_out, median_error
 
 from .conftest import make
 from .test_published import PUBLISHED
@@ -54,7 +54,7 @@ def test_the_failed_cell_gets_a_prediction() -> None:
 @given(st.floats(0, 100), st.floats(0.001, 1), st.floats(0, 1))
 def test_runs_that_obey_the_model_are_predicted_exactly(start: float, image: float, step: float) -> None:
     runs = _runs(start, image, step)
-    model = fit(runs, times(runs)[0])
+    model = fit(groups(runs)[0], times(runs)[0])
     assert model is not None
     wanted = start + image * 1000 * 20 + step * 32 * 20
     assert model.predict(Cell(32, 20, 1000)) == pytest.approx(wanted, rel=1e-4)
@@ -89,6 +89,16 @@ def test_platforms_do_not_mix() -> None:
     slow = [replace(run, platform="b", run_id=f"b{run.run_id}", user_s=10 * (run.user_s or 0)) for run in _runs(10, 0.1, 0.1)]
     fast, other = fits([*_runs(10, 0.1, 0.1), *slow])
     assert other.image_s == pytest.approx(10 * fast.image_s)
+
+
+def test_trainers_and_numbers_of_processes_do_not_mix_and_are_named() -> None:
+    one = _runs(10, 0.1, 0.1)
+    two = [replace(run, run_id=f"two {run.run_id}", processes=2, user_s=(run.user_s or 0) / 2) for run in one]
+    other = [replace(run, run_id=f"other {run.run_id}", engine="ultralytics") for run in one]
+    found = fits([*one, *two, *other])
+    assert [model.heading for model in found] == ["m on a", "m on a, processes 2", "m on a, ultralytics"]
+    assert found[1].image_s == pytest.approx(found[0].image_s / 2, rel=1e-4)
+    assert [model.heading for model in fits(one)] == ["m on a"]
 
 
 def test_nothing_to_predict_from() -> None:

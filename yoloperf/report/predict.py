@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from statistics import median
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from yoloperf.core.errors import UserError
 from yoloperf.core.record import RunRecord
-from yoloperf.report.columns import distinct, failed, place
+from yoloperf.report.columns import distinct, failed, label, place, telling, title
 from yoloperf.report.evidence import LEAST, Measure, times
 
 # one fit each: no coefficient carries over from one of these to another
-_FIT = ("platform", "model", "engine", "dataset", "train_images", "img_size", "precision_mode", "accumulate")
+_FIT = ("platform", "model", "engine", "dataset", "train_images", "img_size", "precision_mode", "accumulate", "processes")
 
 
 @dataclass(frozen=True)
@@ -78,25 +78,40 @@ class Prediction:
         return None if self.measured is None else self.seconds / self.measured - 1
 
 
-def groups(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    """Runs that one fit may hold: those that have a batch size, epochs and a number of images."""
+@dataclass(frozen=True)
+class Group:
+    """Runs that one fit may hold, with a heading that no other group of the same records has."""
+
+    heading: str
+    runs: list[RunRecord]
+
+
+def groups(runs: Sequence[RunRecord]) -> list[Group]:
+    """Those that have a batch size, epochs and a number of images. Raises UserError where no run has."""
     found: dict[tuple[object, ...], list[RunRecord]] = {}
     for run in runs:
         if None not in (run.batch_size, run.epochs, run.train_images):
             found.setdefault(tuple(getattr(run, name) for name in _FIT), []).append(run)
     if not found:
         raise UserError("nothing to predict from: no run has batch_size, epochs and train_images")
-    return list(found.values())
+    names = telling([run for part in found.values() for run in part], _FIT)
+    return [Group(", ".join([place(part), *_rest(part[0], names)]), part) for part in found.values()]
 
 
-def fit(runs: Sequence[RunRecord], measure: Measure) -> Fit | None:
+def _rest(run: RunRecord, names: Sequence[str]) -> list[str]:
+    """What a heading says beside platform and model; a bare number is said with its title."""
+    known = [name for name in names if name not in ("platform", "model") and getattr(run, name) is not None]
+    return [f"{title(name)} {getattr(run, name)}" if name in ("train_images", "processes") else label(run, [name]) for name in known]
+
+
+def fit(group: Group, measure: Measure) -> Fit | None:
     """Least squares of the relative error with coefficients of at least 0 (Lawson and Hanson, "Solving Least Squares Problems", 1974).
 
     None where fewer than LEAST runs are finished.
     """
     from scipy.optimize import nnls  # half a second to import
 
-    known = [(cell_of(run), seconds) for run in runs if not failed(run) and (seconds := measure.of(run))]
+    known = [(cell_of(run), seconds) for run in group.runs if not failed(run) and (seconds := measure.of(run))]
     sizes, lengths = ({getattr(cell, name) for cell, _ in known} for name in ("batch_size", "epochs"))
     terms = [len(lengths) > 1, True, len(sizes) > 1]
     if len(known) < LEAST:
@@ -106,7 +121,7 @@ def fit(runs: Sequence[RunRecord], measure: Measure) -> Fit | None:
     values = iter(found.tolist())
     start, image, step = (next(values) if term else None for term in terms)
     return Fit(
-        heading=place(runs),
+        heading=group.heading,
         measure=measure.title,
         count=len(known),
         start_s=start,
@@ -128,10 +143,9 @@ def held_out(runs: Sequence[RunRecord], column: str = "epochs") -> list[Predicti
     measure = times(runs)[0]
     found = []
     for group in groups(runs):
-        largest = distinct(group, column)[-1]
-        rest = [run for run in group if getattr(run, column) != largest]
-        model = fit(rest, measure) if rest else None
-        for run in group:
+        largest = distinct(group.runs, column)[-1]
+        model = fit(replace(group, runs=[run for run in group.runs if getattr(run, column) != largest]), measure)
+        for run in group.runs:
             if model and getattr(run, column) == largest and not failed(run) and (seconds := measure.of(run)):
                 found.append(Prediction(model, cell_of(run), model.predict(cell_of(run)), seconds))
     return found
@@ -149,9 +163,9 @@ def gaps(runs: Sequence[RunRecord]) -> list[Prediction]:
     found = []
     for group in groups(runs):
         model = fit(group, measure)
-        done = {cell_of(run) for run in group if not failed(run) and measure.of(run)}
-        for size, length in product(distinct(group, "batch_size"), distinct(group, "epochs")):
-            cell = Cell(size, length, cell_of(group[0]).images)
+        done = {cell_of(run) for run in group.runs if not failed(run) and measure.of(run)}
+        for size, length in product(distinct(group.runs, "batch_size"), distinct(group.runs, "epochs")):
+            cell = Cell(size, length, cell_of(group.runs[0]).images)
             if model and cell not in done:
                 found.append(Prediction(model, cell, model.predict(cell)))
     return found

@@ -56,7 +56,7 @@ def extrapolated(runs: Sequence[RunRecord]) -> list[Extrapolated]:
         if model:
             cell = Cell(model.batch_sizes[-1], EPOCHS, TRAIN_IMAGES)
             prediction = Prediction(model, cell, model.predict(cell))
-            found.append(Extrapolated(prediction, card_of(group[0]), group[0].processes or 1))
+            found.append(Extrapolated(prediction, card_of(group.runs[0]), group.runs[0].processes or 1))
     return found
 
 
