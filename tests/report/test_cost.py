@@ -164,3 +164,5 @@ def test_the_published_study_by_other_means(capsys: pytest.CaptureFixture[str], 
     assert first["cost"] == pytest.approx(59.68 / 0.20 / 3600 * 0.53)
     assert {item["cost"] for item in result["runs"] if item["card"] == "Tesla P40"} == {None}
     assert {item["energy_j"] for item in result["runs"]} == {None}
+    assert main(["cost", "logs/published-2020", "--target-map", "0.5"]) == 0  # no mAP was published
+    assert "the target is one of F1" in capsys.readouterr().out

@@ -109,7 +109,9 @@ def everything_fits(runs: Sequence[RunRecord]) -> Finding:
     """Where memory ends: the largest batch size that fits and the smallest that does not."""
     tried = [run for run in runs if run.status in ("ok", "oom")]
     cases = [Case(str(run.run_id), run.status == "ok", names([run])) for run in tried]
-    notes, every = [], distinct(tried, "batch_size")
+    others = sum(failed(run) and run.status != "oom" for run in runs)
+    notes = [f"{others} run{'s' * (others > 1)} failed for another or an unknown reason: not counted"] if others else []
+    every = distinct(tried, "batch_size")
     for where, sizes in cells(tried, ("platform", "model", "img_size"), "batch_size"):
         lost = [size for size, part in sizes.items() if any(run.status == "oom" for run in part)]
         if lost:
