@@ -88,7 +88,7 @@ class Training:
         self._changed = threading.Condition()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._tried: set[str] = set()  # by this process: what ends without a word must not be tried for ever
-        self._closing = False
+        self._closing = threading.Event()
         self._workers = [
             threading.Thread(target=self._work, args=(device,), name=f"training {device}", daemon=True) for device in self.devices
         ]
@@ -102,7 +102,7 @@ class Training:
     def close(self) -> None:
         """Ask the running trainers for a checkpoint, wait for it a while, and end them."""
         with self._changed:
-            self._closing = True
+            self._closing.set()
             self._changed.notify_all()
             for child in self._children.values():
                 child.send_signal(signal.SIGINT)
@@ -239,16 +239,16 @@ class Training:
     def _work(self, device: str) -> None:
         while True:
             with self._changed:
-                while (job := self._next(device)) is None and not self._closing:
+                while (job := self._next(device)) is None and not self._closing.is_set():
                     self._changed.wait()
-                if job is None or self._closing:
+                if job is None or self._closing.is_set():
                     return
                 self._tried.add(job.id)
                 child = self._children[job.id] = self._begin(job)
             child.wait()
             with self._changed:
                 del self._children[job.id]
-                if self._closing:
+                if self._closing.is_set():
                     self._tried.remove(job.id)
 
     def _next(self, device: str) -> Job | None:
