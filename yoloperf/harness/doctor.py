@@ -6,11 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from yoloperf.core.errors import choose
+from yoloperf.core.roofline import MODELS
 from yoloperf.core.spec import STRIDE
 from yoloperf.core.verb import Result, Verb
 from yoloperf.harness import doctor_machine as machine
 from yoloperf.harness import doctor_storage as storage
-from yoloperf.harness.doctor_storage import MODELS, Plan
+from yoloperf.harness.doctor_storage import Plan
 from yoloperf.harness.finding import Finding
 from yoloperf.harness.profilers import make_profiler
 
@@ -31,7 +32,7 @@ def examine(plan: Plan) -> Iterator[Finding]:
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="YAML", help="data set to make room for, as for train.py: bccd.yaml (default: none)")
     parser.add_argument("--img", type=_size, default=416, metavar="PIXELS", help="side of the network's input (default: 416)")
-    parser.add_argument("--model", default="yolov3", help=f"{' or '.join(MODELS)} (default: yolov3)")
+    parser.add_argument("--model", default="yolov3", help=f"{', '.join(MODELS)} (default: yolov3)")
     parser.add_argument("--logs", type=Path, default=Path("logs"), help="folder of all runs (default: logs)")
 
 

@@ -12,16 +12,13 @@ import psutil
 from yoloperf.core.datafolder import look
 from yoloperf.core.errors import UserError
 from yoloperf.core.limits import memory_limit
+from yoloperf.core.roofline import MODELS
 from yoloperf.core.storage import filesystem
 from yoloperf.core.units import show_bytes
 from yoloperf.harness import lock
+from yoloperf.harness.estimate import KEPT_BYTES, PEAK_BYTES
 from yoloperf.harness.finding import Finding
 
-# Weights in fp32 with 80 classes, as in the published .weights files
-MODELS = {"yolov3": 248_007_048, "yolov3-tiny": 35_434_956}
-# While it is replaced, last.pt is there twice, each with weights, their average and two moments of AdamW; and best.pt
-_COPIES_TRAINING = 2 * 4 + 1
-_COPIES_AFTER = 2
 _GETS = {"smear": "yoloperf data synth", "bccd": "yoloperf data fetch bccd", "coco": "yoloperf data fetch coco"}
 
 
@@ -68,8 +65,8 @@ def check_data(plan: Plan) -> Iterator[Finding]:
 
 
 def check_disk(plan: Plan) -> Finding:
-    free, weights = _free(plan.logs), MODELS[plan.model]
-    needs, leaves = _COPIES_TRAINING * weights, _COPIES_AFTER * weights
+    free, parameters = _free(plan.logs), MODELS[plan.model][1]
+    needs, leaves = int(PEAK_BYTES * parameters), int(KEPT_BYTES * parameters)
     what = f"{show_bytes(free)} free in {plan.logs}; a run of {plan.model} takes up to {show_bytes(needs)} and leaves {show_bytes(leaves)}"
     if free < needs:
         return Finding("disk for runs", "missing", what, next_step="make room, or choose another folder with --logs", fatal=True)

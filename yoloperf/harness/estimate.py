@@ -21,7 +21,10 @@ from yoloperf.core.units import show_bytes, show_money, show_seconds
 from yoloperf.harness.past import Past, finished_runs
 from yoloperf.harness.sweepfile import Cell
 
-_KEPT, _PEAK = 8, 36  # bytes a parameter: best.pt and last.pt of a finished cell; while it runs, optimiser state and atomic writes too
+# Bytes a parameter in fp32. Of a finished cell: best.pt and last.pt. While it runs: best.pt, and last.pt twice, as it is replaced, each
+# with weights, their average and two moments of AdamW.
+KEPT_BYTES = 2 * 4
+PEAK_BYTES = (1 + 2 * 4) * 4
 _LOG_BYTES = 64 * 2**10  # run.json, console.log and profile.json of the runs in logs/cpu-2core
 _NEAREST = 3  # runs whose predictions make the range
 _MARGIN = 0.1  # and what repeats of a run differ by on a shared machine
@@ -142,7 +145,7 @@ def estimate(cells: Sequence[tuple[Cell, int]], logs: Path, platform: str) -> Es
         cost = None if time_s is None or price is None else time_s.times(price)
         found.append(CellEstimate(cell.trial, cell.spec.epochs - done, time_s, cost, _disk(cell.spec, past), basis))
     sizes = [_parameters(cell.spec.model, past) for cell, _ in cells]
-    peak = None if None in sizes or not sizes else int(_PEAK * max(size for size in sizes if size is not None))
+    peak = None if None in sizes or not sizes else int(PEAK_BYTES * max(size for size in sizes if size is not None))
     return Estimate(found, device, card, _decoded(cells, counted), peak)
 
 
@@ -215,7 +218,7 @@ def _parameters(model: str, past: Sequence[Past]) -> float | None:
 def _disk(spec: TrialSpec, past: Sequence[Past]) -> int | None:
     parameters = _parameters(spec.model, past)
     logs = sum(run.log_bytes for run in past) / len(past) if past else _LOG_BYTES
-    return None if parameters is None else int(_KEPT * parameters + logs)
+    return None if parameters is None else int(KEPT_BYTES * parameters + logs)
 
 
 def _decoded(cells: Sequence[tuple[Cell, int]], counted: dict[str, tuple[int | None, int | None]]) -> int | None:
