@@ -68,6 +68,7 @@ def test_explain_tells_failed_interrupted_missing_and_done(house: Any) -> None:
     run.console.write_text("".join(lines[: first_epoch + 1]))
     run.write({**run.read(), "status": "running", "exit_code": None})
     failed = house.run(BS8)
+    failed.console.write_text("RuntimeError: a reason\n")
     failed.write({**failed.read(), "status": "failed", "reason": "exit code 1: a reason"})
     told = why(house)
     assert told[BS4] == "will go on after epoch 1: interrupted in epoch 2"
