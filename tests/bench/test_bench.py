@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from yoloperf.bench import ablation, contest
+from yoloperf.bench import ablation, contest, verbs
 from yoloperf.bench.contest import Contender, Outcome, middle, ratios, subset
+from yoloperf.cli import main
 from yoloperf.core.errors import UserError
 from yoloperf.core.spec import TrialSpec
 from yoloperf.datasets import smear
@@ -83,3 +84,26 @@ def test_worth_of_an_item_is_the_loss_without_it(monkeypatch: pytest.MonkeyPatch
     found = {worth.item: worth for worth in ablation.ablate(SPEC, 3, tmp_path, lambda *said: None)}
     assert found["mosaic"].map50_gain == pytest.approx(0.1) and found["mosaic"].map50_spread == pytest.approx(0)
     assert found["fastest arithmetic (fp32)"].speed_gain == 2.0 and found["mirroring"].map50_gain == pytest.approx(0)
+
+
+def test_ablation_begins_with_the_weights_that_were_given(monkeypatch: pytest.MonkeyPatch, data: Path, tmp_path: Path) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(contest, "run", lambda contender, spec, folder: (begun.append(spec.weights), OUTCOME)[1])
+    command = ["bench", "train", "--ablate", "--data", str(data), "-o", str(tmp_path / "out"), "--weights", "yolov3-tiny.weights"]
+    assert main(command) == 0
+    assert len(begun) > 9 and set(begun) == {"yolov3-tiny.weights"}
+
+
+@pytest.mark.parametrize("more", [["--batch", "4", "8"], ["--peer", "a=b"]])
+def test_ablation_of_what_it_would_leave_out_is_refused(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "train", "--ablate", *more]) == 2
+    assert "--ablate is about one batch size and no peer" in capsys.readouterr().err
+
+
+def test_of_two_rounds_neither_is_preferred(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The ratio over an even number of rounds lies between the middle two."""
+    rates = iter((10.0, 10.0, 30.0, 10.0))
+    monkeypatch.setattr(contest, "run", lambda contender, spec, folder: replace(OUTCOME, images_per_s=next(rates)))
+    monkeypatch.setattr(verbs, "_ceiling", lambda spec: None)
+    row = verbs._measure(SPEC, [Contender(verbs.OURS, {}), Contender(verbs.EQUAL, {})], 2, tmp_path)
+    assert row["ratios"][verbs.EQUAL] == [1.0, 3.0] and row["ratio_equal_threads"] == 2.0

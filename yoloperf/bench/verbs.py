@@ -6,9 +6,10 @@ import platform
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from yoloperf.bench.ablation import ablate
@@ -50,6 +51,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> Result:
     if args.rounds < 1:
         raise UserError(f"--rounds must be at least 1, not {args.rounds}")
+    if args.ablate and (args.peer or len(args.batch) > 1):
+        raise UserError("--ablate is about one batch size and no peer: give one number to --batch, and leave --peer out")
     threads = args.threads or available_cores()
     contenders = [Contender(OURS, {"weights": args.weights})]
     if not args.ablate:
@@ -67,7 +70,7 @@ def _run(args: argparse.Namespace) -> Result:
         facts = _facts()
         print(f"{args.model}, {args.img} px, {Path(args.data).stem}; {facts['cpu_name']}, {threads} threads, torch {facts['torch']}")
         if args.ablate:
-            return _ablate(specs[0], args, folder, facts)
+            return _ablate(replace(specs[0], weights=args.weights), args.rounds, folder, facts)
         rows = [_measure(spec, contenders, args.rounds, folder) for spec in specs]
     print()
     print(*lines(_table(rows)), sep="\n")
@@ -127,7 +130,7 @@ def _tell(spec: TrialSpec, name: str, number: int, outcome: Outcome) -> None:
 
 
 def _median(values: list[float]) -> float | None:
-    return sorted(values)[len(values) // 2] if values else None
+    return median(values) if values else None
 
 
 def _table(rows: list[dict[str, Any]]) -> list[list[str]]:
@@ -149,12 +152,12 @@ def _table(rows: list[dict[str, Any]]) -> list[list[str]]:
 _SHOW = ("{:.1f}".format, show_seconds, show_bytes, show_bytes, "{:.3f}".format)
 
 
-def _ablate(spec: TrialSpec, args: argparse.Namespace, folder: Path, facts: dict[str, Any]) -> Result:
+def _ablate(spec: TrialSpec, rounds: int, folder: Path, facts: dict[str, Any]) -> Result:
     def tell(name: str, number: int, outcome: Outcome) -> None:
         score = "no mAP" if outcome.map50 is None else f"mAP@0.5 {outcome.map50:.3f}"
         print(f"  seed {number - 1}: {name}: {score} {outcome.reason or ''}".rstrip(), flush=True)
 
-    found = ablate(spec, args.rounds, folder, tell)
+    found = ablate(spec, rounds, folder, tell)
     rows = [["item", "mAP@0.5 gained", "+-", "speed gained", "+-"]]
     for worth in found:
         gains = (worth.map50_gain, worth.map50_spread), (worth.speed_gain, worth.speed_spread)
@@ -163,7 +166,7 @@ def _ablate(spec: TrialSpec, args: argparse.Namespace, folder: Path, facts: dict
         rows.append([worth.item, score, score_spread.strip("+"), speed and f"{speed} x", speed_spread])
     print()
     print(*lines(rows), sep="\n")
-    result = {**facts, "model": spec.cfg, "batch_size": spec.batch_size, "epochs": spec.epochs, "seeds": args.rounds}
+    result = {**facts, "model": spec.cfg, "batch_size": spec.batch_size, "epochs": spec.epochs, "seeds": rounds}
     return 0, {**result, "items": [asdict(worth) for worth in found]}
 
 
