@@ -24,9 +24,27 @@ def _flags(dataset: Path, save_dir: Path, *more: str) -> list[str]:
     return [*fixed, "--precision", "fp32", "--device", "cpu", "--data", str(dataset), "--save-dir", str(save_dir), *more]
 
 
-def _torchrun(*flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(ROOT / "train.py"), *flags]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+# train.py whose first process gets a signal within the second epoch
+STOPPED = """
+import os, signal
+from yoloperf.yolo.train import main
+from yoloperf.yolo.trainer import Trainer
+
+train_step = Trainer.train_step
+
+def step_and_signal(self, *batch):
+    if self.world.main and self.step == 4:
+        os.kill(os.getpid(), signal.SIGUSR1)
+    return train_step(self, *batch)
+
+Trainer.train_step = step_and_signal
+raise SystemExit(main())
+"""
+
+
+def _torchrun(*flags: str, script: Path = ROOT / "train.py") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), *flags]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
 
 
@@ -47,6 +65,20 @@ def test_two_processes_train_as_one(make_dataset: MakeDataset, tmp_path: Path, c
     whole, parts = (load_weights(RunDir(tmp_path / name).last_weights).state for name in ("one", "two"))
     for name, tensor in whole.items():
         assert torch.allclose(tensor.float(), parts[name].float(), rtol=1e-2, atol=1e-3), name
+
+
+def test_all_processes_stop_after_the_same_step_and_go_on_from_it(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    data = make_dataset()
+    script = tmp_path / "stopped.py"
+    script.write_text(STOPPED)
+    whole = _torchrun(*_flags(data, tmp_path / "whole", "--epochs", "2"))
+    stopped = _torchrun(*_flags(data, tmp_path / "cut", "--epochs", "2"), script=script)
+    assert read(stopped.stdout.splitlines())[0][-1]["reason"] == "stopped by SIGUSR1 in epoch 2", stopped.stderr
+    resumed = _torchrun(*_flags(data, tmp_path / "cut", "--epochs", "2"), "--resume")
+    assert "continuing after epoch 1 and 2 steps" in resumed.stdout, resumed.stderr
+    ends = [next(event for event in read(done.stdout.splitlines())[0] if event.get("epoch") == 2) for done in (whole, resumed)]
+    for name in ("box_loss", "obj_loss", "cls_loss"):
+        assert ends[1][name] == pytest.approx(ends[0][name], rel=1e-6), name
 
 
 def test_batch_smaller_than_the_world_is_refused_once(make_dataset: MakeDataset, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class EpochResult:
 
 @dataclass
 class _Begun:
-    """What is done of an epoch that is not finished: batches, the sum of their losses [3], the time they took."""
+    """What is done of an epoch that is not finished: batches, the sum of their losses [3] as all processes know it, the time they took."""
 
     batches: int = 0
     losses: Tensor | None = None
@@ -126,7 +126,7 @@ class Trainer:
             if stop is not None:
                 break
         rates = self._clock.end_epoch()
-        begun.losses, begun.train_s = losses, time.perf_counter() - started
+        begun.losses, begun.train_s = self.world.mean(losses), time.perf_counter() - started
         if stop is not None:
             raise Stopped(stop)
         return rates
@@ -170,7 +170,7 @@ class Trainer:
         with self.interrupts.held():
             self.epochs_done += 1
             assert self._begun.losses is not None
-            box, obj, cls = (self.world.mean(self._begun.losses) / len(self.batches)).tolist()
+            box, obj, cls = (self._begun.losses / len(self.batches)).tolist()
             self.result = EpochResult(
                 self.epochs_done, self.optimizer.param_groups[0]["lr"], box, obj, cls, **scores.asdict(),
                 train_s=self._begun.train_s, val_s=val_s, **rates, gpu_mem_peak_bytes=self.compute.peak_memory_bytes(),
