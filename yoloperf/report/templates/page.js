@@ -110,10 +110,11 @@ async function draw(figure) {
   const across = room < 620 ? 1 : spec.usermeta.columns;
   const inner = spec.spec || spec;
   const rowed = typeof inner.height === "object";
-  inner.width = Math.max(rowed ? 160 : 220, Math.floor((room - (across - 1) * 20 - (rowed ? Math.min(280, room * 0.45) : 75)) / across));
+  const names = room < 620 ? room * 0.62 : Math.min(280, room * 0.45);
+  inner.width = Math.max(rowed ? 120 : 220, Math.floor((room - (across - 1) * 20 - (rowed ? names : 75)) / across));
   if (spec.columns) spec.columns = across;
-  if (rowed && room < 620) inner.encoding.y.axis = {...inner.encoding.y.axis, labelLimit: Math.floor(room * 0.42)};
-  if (inner.encoding?.color?.legend) inner.encoding.color.legend.labelLimit = Math.min(inner.encoding.color.legend.labelLimit, room - 60);
+  if (rowed && room < 620) inner.encoding.y.axis = {...inner.encoding.y.axis, labelLimit: Math.floor(names - 10), labelFontSize: 9};
+  if (inner.encoding?.color?.legend) inner.encoding.color.legend.labelLimit = Math.min(inner.encoding.color.legend.labelLimit, room - names - 20);
   const local = {...config, legend: {...config.legend, columns: Math.max(1, Math.floor(room / 190)), labelLimit: Math.min(320, room - 60), layout: {bottom: {anchor: "start", direction: room < 620 ? "vertical" : "horizontal"}}}};
   const {view} = await vegaEmbed(plot, spec, {mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: local});
   plot.dataset.drawn = room;
