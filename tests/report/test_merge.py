@@ -115,3 +115,11 @@ def test_the_published_study_is_whole(capsys: pytest.CaptureFixture[str], tmp_pa
     result = json.loads(capsys.readouterr().out)
     assert result["runs"] == 64
     assert [(part["cells"], part["missing"]) for part in result["parts"]] == [(32, []), (32, [])]
+
+
+def test_rows_without_a_run_id_are_all_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two rows that are alike are two runs unless they say that they are one."""
+    path = tables(tmp_path / "in", [RunRecord(batch_size=4, wall_s=10.0), RunRecord(batch_size=4, wall_s=10.0)])
+    assert main(["merge", str(path), "-o", str(tmp_path / "out.csv"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == 2
+    assert len(from_csv(RunRecord, (tmp_path / "out.csv").read_text())) == 2

@@ -78,7 +78,7 @@ def write(records: Records, out: Path) -> None:
         (RunRecord, records.runs, out),
     )
     for kind, rows, path in tables:
-        write_atomic(path, to_csv(kind, list(dict.fromkeys(rows))))
+        write_atomic(path, to_csv(kind, rows))
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
