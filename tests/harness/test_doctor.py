@@ -206,7 +206,7 @@ def test_energy_of_the_gpu(monkeypatch: pytest.MonkeyPatch, energy_j: float | No
     sample = {"gpu_energy_j": energy_j, "gpu_power_w": power_w}
     reasons = {"gpu_energy_j": "NVML: Not Supported", "gpu_power_w": "NVML: Insufficient Permissions"}
     devices = SimpleNamespace(sample=lambda pids: [sample], close=lambda: None, reasons=reasons)
-    monkeypatch.setattr(doctor_machine, "Gpus", lambda device, environ: devices)
+    monkeypatch.setattr(doctor_machine, "GpuSampler", lambda device, environ: devices)
     finding = by_check(doctor_machine.check_energy())["energy of the GPU"]
     assert finding.state == state and what in finding.what
 

@@ -348,7 +348,7 @@ class Idle:
 
 
 def test_a_gpu_that_the_trainer_does_not_use_gives_no_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "Gpus", Idle)
+    monkeypatch.setattr(sampling, "GpuSampler", Idle)
     resources, _ = run(tmp_path, "pass", device="auto", said="cuda:0")
     assert resources["energy_source"] == "counter"
     resources, _ = run(tmp_path, "pass", device="auto", said="cpu")
@@ -367,7 +367,7 @@ def test_a_dear_source_is_sampled_rarely(tmp_path: Path, monkeypatch: pytest.Mon
                 pass
             return []
 
-    monkeypatch.setattr(sampling, "Gpus", Dear)
+    monkeypatch.setattr(sampling, "GpuSampler", Dear)
     resources, _ = run(tmp_path, "time.sleep(1)", device="auto")
     assert len(calls) == 2, "at the beginning and at the end: 0.02 s may be spent every 6.7 s"
     assert resources["sampling_cpu_s"] < 0.1

@@ -12,7 +12,7 @@ import pytest
 
 from yoloperf.core.samples import CLOCK_REASONS, Totals
 from yoloperf.harness.sampling import nvml
-from yoloperf.harness.sampling.nvml import Gpus, words
+from yoloperf.harness.sampling.nvml import GpuSampler, words
 
 TEXTS = {
     1: "Uninitialized",
@@ -168,14 +168,14 @@ def test_the_stand_in_has_what_the_binding_has() -> None:
     assert [getattr(pynvml, f"nvmlClocksThrottleReason{name}") for name in called] == list(CLOCK_REASONS)
 
 
-def sample(gpus: Gpus, pids: tuple[int, ...] = ()) -> dict[str, Any]:
+def sample(gpus: GpuSampler, pids: tuple[int, ...] = ()) -> dict[str, Any]:
     (found,) = gpus.sample(frozenset(pids))
     return {name: value for name, value in found.items() if value is not None}
 
 
 def test_a_sample_is_in_si_units_and_words(machine: Machine) -> None:
     library = machine(T4)
-    gpus = Gpus("auto", {})
+    gpus = GpuSampler("auto", {})
     assert sample(gpus, (4242,)) == {
         "gpu": "0",
         "gpu_util_pct": 97,
@@ -198,7 +198,7 @@ def test_a_sample_is_in_si_units_and_words(machine: Machine) -> None:
 
 def test_zeroes_are_figures(machine: Machine) -> None:
     machine({**T4, "util": 0, "power": 0, "energy": 0, "clock": 0, "reasons": 0})
-    found = sample(Gpus("0", {}))
+    found = sample(GpuSampler("0", {}))
     assert [found[name] for name in ("gpu_util_pct", "gpu_power_w", "gpu_energy_j", "gpu_clock_mhz")] == [0, 0, 0, 0]
     assert found["clock_reasons"] == "none"
 
@@ -206,7 +206,7 @@ def test_zeroes_are_figures(machine: Machine) -> None:
 def test_a_p40_has_no_counter_and_is_asked_for_it_once(machine: Machine) -> None:
     power = iter([50_000, 150_000, 250_000])
     library = machine({**T4, "name": "Tesla P40", "energy": Failure(3), "power": lambda: next(power)})
-    gpus = Gpus("0", {})
+    gpus = GpuSampler("0", {})
     totals = Totals()
     for time_s in (0.0, 1.0, 2.0):
         totals.add({"time_s": time_s, "attempt": 1, **sample(gpus, (4242,))})
@@ -229,9 +229,9 @@ def test_what_one_quantity_refuses_leaves_the_others(machine: Machine, quantity:
     assert set(gpus.reasons) <= missing
 
 
-def _gpus(machine: Machine, *devices: dict[str, Any]) -> Gpus:
+def _gpus(machine: Machine, *devices: dict[str, Any]) -> GpuSampler:
     machine(*devices)
-    return Gpus("0", {})
+    return GpuSampler("0", {})
 
 
 def test_a_passing_error_is_asked_again(machine: Machine) -> None:
@@ -293,7 +293,7 @@ def test_memory_of_a_process_may_be_withheld(machine: Machine) -> None:
 )
 def test_the_device_of_the_run_is_sampled(machine: Machine, device: str, environ: dict[str, str], names: list[str]) -> None:
     machine(T4, {**T4, "uuid": "GPU-0b"})
-    gpus = Gpus(device, environ)
+    gpus = GpuSampler(device, environ)
     assert [found["gpu"] for found in gpus.sample(frozenset({4242}))] == names
     assert gpus.reasons == {}
 
@@ -310,7 +310,7 @@ def test_the_device_of_the_run_is_sampled(machine: Machine, device: str, environ
 )
 def test_why_no_gpu_is_sampled(machine: Machine, devices: list[dict[str, Any]], device: str, environ: dict[str, str], reason: str) -> None:
     library = machine(*devices)
-    gpus = Gpus(device, environ)
+    gpus = GpuSampler(device, environ)
     assert reason in gpus.reasons["gpu"]
     assert gpus.sample(frozenset()) == []
     gpus.close()
@@ -319,9 +319,9 @@ def test_why_no_gpu_is_sampled(machine: Machine, devices: list[dict[str, Any]], 
 
 def test_without_driver_or_binding_the_reason_is_told(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(start=Failure(9))
-    assert Gpus("auto", {}).reasons == {"gpu": "NVML: Driver Not Loaded"}
+    assert GpuSampler("auto", {}).reasons == {"gpu": "NVML: Driver Not Loaded"}
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert Gpus("auto", {}).reasons == {"gpu": "nvidia-ml-py is not installed"}
+    assert GpuSampler("auto", {}).reasons == {"gpu": "nvidia-ml-py is not installed"}
 
 
 A100 = {**T4, "name": "A100", "mig": 1, "util": Failure(3)}
@@ -331,7 +331,7 @@ PART = {"uuid": "MIG-5", "memory": (GIB, 10 * GIB), "processes": [(4242, GIB)], 
 @pytest.mark.parametrize("environ", [{}, {"CUDA_VISIBLE_DEVICES": "MIG-5"}])
 def test_of_a_mig_device_memory_is_known_and_power_is_not(machine: Machine, environ: dict[str, str]) -> None:
     machine(A100, parts=[PART])
-    gpus = Gpus("auto", environ)
+    gpus = GpuSampler("auto", environ)
     assert sample(gpus, (4242,)) == {
         "gpu": "MIG-5",
         "gpu_mem_used_bytes": GIB,
@@ -344,4 +344,4 @@ def test_of_a_mig_device_memory_is_known_and_power_is_not(machine: Machine, envi
 
 def test_one_of_several_mig_devices_must_be_named(machine: Machine) -> None:
     machine(A100, parts=[PART, {**PART, "uuid": "MIG-6"}])
-    assert "2 MIG devices" in Gpus("auto", {}).reasons["gpu"]
+    assert "2 MIG devices" in GpuSampler("auto", {}).reasons["gpu"]

@@ -18,7 +18,7 @@ from yoloperf.harness import install
 from yoloperf.harness.finding import Finding
 from yoloperf.harness.gpu import Gpu, gpus
 from yoloperf.harness.profilers import gnu_time, nsys, nvprof, profilers
-from yoloperf.harness.sampling.nvml import Gpus
+from yoloperf.harness.sampling.nvml import GpuSampler
 from yoloperf.harness.sampling.rapl import Rapl
 
 # module -> package; what a training imports besides torch
@@ -160,7 +160,7 @@ def check_accounting() -> Finding:
 
 
 def check_energy() -> Iterator[Finding]:
-    devices = Gpus("auto", os.environ)
+    devices = GpuSampler("auto", os.environ)
     try:
         samples = devices.sample(frozenset())
     finally:

@@ -24,7 +24,7 @@ class _Device:
     mute: set[str] = field(default_factory=set)  # what it will never tell
 
 
-class Gpus:
+class GpuSampler:
     """The GPUs that a run with this --device uses, open until `close`. `reasons`: column, or "gpu" for all of them -> why it is empty."""
 
     def __init__(self, device: str, environ: Mapping[str, str]) -> None:

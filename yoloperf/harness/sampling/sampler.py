@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from yoloperf.core import samples
-from yoloperf.harness.sampling.nvml import Gpus
+from yoloperf.harness.sampling.nvml import GpuSampler
 from yoloperf.harness.sampling.rapl import Rapl
 from yoloperf.harness.sampling.tree import Tree
 
@@ -55,7 +55,7 @@ class Sampler:
         self._began = time.monotonic()
         self._clock_s = time.time()  # once: a clock that is set meanwhile must not tear the samples apart
         self._file = _Appended(path)
-        self._gpus = Gpus(device, os.environ)
+        self._gpus = GpuSampler(device, os.environ)
         self._rapl = Rapl()
         self._tree: Tree | None = None
         self._turns = {self._sample_gpus: _Turn(), self._sample_host: _Turn(), self._sample_memory: _Turn()}
