@@ -9,6 +9,8 @@
 yoloperf=("${YOLOPERF_PYTHON:-python3}" -m yoloperf)
 
 # --- or a container, built from apptainer.def -----------------------------------------------------------------------------
+# It has no scontrol of its own: a task that is stopped checkpoints, but goes on in the next call of `yoloperf sweep` only. Bind Slurm's
+# commands, its configuration and munge's socket into it, and the task requeues itself. Bind the folder of the data, too.
 # yoloperf=(apptainer exec --nv --bind "$PWD,${SLURM_TMPDIR:-/tmp}" "$HOME/yoloperf.sif" python3 -m yoloperf)
 
 # --- data: the folder that holds bccd/, coco/, ... (default: datasets/ where the sweep was submitted) -----------------------
