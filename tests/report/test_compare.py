@@ -203,3 +203,12 @@ def test_two_runs(runs_csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean" in capsys.readouterr().err
     assert main(["compare", str(runs_csv), "--metrics", "model"]) == 2
     assert "no measured number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("sources", "compared"), [(("counter", "power"), True), (("counter", "rapl"), False), (("counter", None), False)])
+def test_energy_is_compared_where_it_is_one_quantity_and_measured(sources: tuple[str | None, str | None], compared: bool) -> None:
+    runs = [
+        replace(make(platform, "m", 4, 1), energy_j=100.0, energy_source=source)
+        for platform, source in zip(("a", "b"), sources, strict=True)
+    ]
+    assert ("energy_j" in metrics_of(match(runs, "platform"))) is compared

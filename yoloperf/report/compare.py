@@ -107,7 +107,8 @@ def metrics_of(comparison: Comparison) -> list[str]:
     """The metrics that are compared unless others are asked for: time, throughput, memory, energy, kernel, quality."""
     runs = [run for cell in comparison.cells for part in cell.runs.values() for run in part]
     names = fullest(runs, ("wall_s", "user_s"))
-    names += present(runs, ("images_per_s", "cpu_percent", "max_rss_bytes", "gpu_mem_peak_bytes", "energy_j"))
+    names += present(runs, ("images_per_s", "cpu_percent", "max_rss_bytes", "gpu_mem_peak_bytes"))
+    names += [name for name in present(runs, ("energy_j",)) if same_energy(runs)]
     names += [name for name in present(runs, ("biggest_kernel_avg_s",)) if same_kernels(comparison)]
     grades = ("map50", "map50_95") if fullest(runs, ("map50", "recall")) == ["map50"] else ("precision", "recall")
     return names + present(runs, grades)
@@ -116,6 +117,12 @@ def metrics_of(comparison: Comparison) -> list[str]:
 def same_kernels(comparison: Comparison) -> bool:
     """Whether the biggest kernel of every cell is one and the same kernel on all levels: different algorithms do not compare."""
     return all(len(distinct([run for part in cell.runs.values() for run in part], "biggest_kernel_name")) < 2 for cell in comparison.cells)
+
+
+def same_energy(runs: Sequence[RunRecord]) -> bool:
+    """Whether every energy was measured and is that of GPUs, or every one that of processors: the two do not compare."""
+    sources = [run.energy_source for run in runs if run.energy_j is not None]
+    return None not in sources and len({source == "rapl" for source in sources}) == 1
 
 
 def ratio(cell: Cell, level: Any, baseline: Any, metric: str) -> float | None:
