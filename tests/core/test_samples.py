@@ -87,6 +87,11 @@ def test_the_processors_energy_is_a_cpu_runs_energy_and_does_not_stand_in_for_a_
     assert beside.resources(gpu=False)["energy_source"] == "rapl"
 
 
+def test_a_counter_that_went_away_gives_no_energy() -> None:
+    found = totals(host(0.0, cpu_energy_j=0.0), host(1.0, cpu_energy_j=60.0), host(2.0, cpu_energy_j=None)).resources()
+    assert not {"cpu_energy_j", "energy_j", "energy_source"} & set(found)
+
+
 def test_the_trees_peak_is_summed_in_the_weaker_way_that_was_used() -> None:
     samples = [
         host(0.0, tree_bytes=5, tree_source="pss"),

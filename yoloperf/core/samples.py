@@ -151,7 +151,7 @@ class Totals:
             return
         _raise(self._peaks, "tree_peak_bytes", sample.get("tree_bytes"))
         for name in ("tree_cpu_s", "cpu_energy_j"):
-            if sample.get(name) is not None:
+            if name in sample:  # None, too: a counter that went away tells of a part of the time only
                 self._last[name] = sample[name]
         if sample.get("tree_source") is not None and self._last.get("tree_source") != "rss":
             self._last["tree_source"] = sample["tree_source"]
@@ -164,7 +164,7 @@ class Totals:
         found: dict[str, Any] = {**self._peaks, **self._last}
         if gpu and self._gpus:
             found |= self._of_gpus(list(self._gpus.values()))
-        elif "cpu_energy_j" in found:
+        elif found.get("cpu_energy_j") is not None:
             found |= {"energy_j": found["cpu_energy_j"], "energy_source": "rapl"}
         if self._first_s is not None:
             found["sampled_s"] = self._last_s - self._first_s
