@@ -117,7 +117,11 @@ class RunRecord:
     train_images: int | None = _column("train images", "events, console", "Images in the training split.")
     val_images: int | None = _column("val images", "events, console", "Images in the validation split.")
     images_per_s: float | None = _column(
-        "images/s", "events, console", "Training images per second, warm-up steps and validation left out (other trainers: of the last epoch, by its progress bar).", "1/s", show_number
+        "images/s",
+        "events, console",
+        "Training images per second, warm-up steps and validation left out (other trainers: of the last epoch, by its progress bar).",
+        "1/s",
+        show_number,
     )
     step_time_s: float | None = _column(
         "step time", "events", "Median time of an optimiser step, data included, warm-up left out.", "s", show_seconds
