@@ -152,6 +152,8 @@ def test_where_memory_ends() -> None:
     (finding,) = (item for item in findings(runs) if item.name == "memory-fits")
     assert (finding.facets[0].held, finding.verdict) == (3, MIXED)
     assert "batch 32 fits, batch 64 does not" in finding.sentence()
+    (finding,) = (item for item in findings([runs[0], replace(runs[0], run_id="again", status="oom")]) if item.name == "memory-fits")
+    assert "no batch size always fits, batch 8 does not always" in finding.note
     (finding,) = (item for item in findings([replace(runs[0], status="failed", reason=None)]) if item.name == "memory-fits")
     assert "1 run failed for another or an unknown reason: not counted" in finding.note
 

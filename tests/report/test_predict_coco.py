@@ -55,6 +55,18 @@ def test_what_cannot_be_estimated_is_said_in_a_line(tmp_path: Path, capsys: pyte
     assert "nothing to estimate COCO from" in capsys.readouterr().err
 
 
+def test_a_time_that_does_not_grow_with_the_work_gives_no_estimate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Start-up alone, stretched to COCO, would be minutes of a training."""
+    path = tmp_path / "runs.csv"
+    cells = [(size, length) for size in (4, 8) for length in (1, 2, 4)]
+    runs = [
+        RunRecord(run_id=f"{b} {e}", model="own", batch_size=b, epochs=e, train_images=9, wall_s=60.0 - e, status="ok") for b, e in cells
+    ]
+    path.write_text(to_csv(RunRecord, runs))
+    assert main(["predict", str(path), "--coco"]) == 2
+    assert "nothing to estimate COCO from" in capsys.readouterr().err
+
+
 def test_people_read_hours_money_and_where_prices_come_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(PUBLISHED), "--coco"]) == 0
     said = capsys.readouterr().out

@@ -116,5 +116,7 @@ def everything_fits(runs: Sequence[RunRecord]) -> Finding:
         lost = [size for size, part in sizes.items() if any(run.status == "oom" for run in part)]
         if lost:
             fit = [size for size in every if size in sizes and size not in lost]
-            notes.append(f"{where}: batch {max(fit) if fit else 'none'} fits, batch {min(lost)} does not")
+            fits = f"batch {max(fit)} fits" if fit else "no batch size always fits"
+            at_times = " always" if any(run.status == "ok" for run in sizes[min(lost)]) else ""
+            notes.append(f"{where}: {fits}, batch {min(lost)} does not{at_times}")
     return Finding("memory-fits", "Every run that was tried fits into memory", [Facet("runs", cases)], "; ".join(notes))

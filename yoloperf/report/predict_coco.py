@@ -48,12 +48,15 @@ class Possible:
 
 
 def extrapolated(runs: Sequence[RunRecord]) -> list[Extrapolated]:
-    """By the fit of every platform and model, at the largest batch size that it ran."""
+    """By the fit of every platform and model, at the largest batch size that it ran.
+
+    One whose time does not grow with the work is left out: all that it knows is a start.
+    """
     measure = times(runs)[-1]
     found = []
     for group in groups(runs):
         model = fit(group, measure)
-        if model:
+        if model and (model.image_s or model.step_s):
             cell = Cell(model.batch_sizes[-1], EPOCHS, TRAIN_IMAGES)
             prediction = Prediction(model, cell, model.predict(cell))
             found.append(Extrapolated(prediction, card_of(group.runs[0]), group.runs[0].processes or 1))
