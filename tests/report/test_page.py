@@ -264,3 +264,17 @@ def test_a_value_of_several_runs_sorts_by_its_number(tmp_path: Path) -> None:
         (tmp_path / str(run.source)).write_text("")
     html = page(Records(runs, [], [], bases=(tmp_path,)), tmp_path / "report.html").html
     assert re.search(r'<td class="n" data-v="0.413">0.413<sup><a href="a0.txt"', html)
+
+
+def test_a_run_without_a_name_and_epochs_is_called_so(tmp_path: Path) -> None:
+    html = page(Records([RunRecord(platform="a", status="ok", user_s=1.0)], [], []), tmp_path / "report.html").html
+    assert "not named" in html and "after as many epochs" in html
+    assert ">None<" not in html and "None epochs" not in html
+
+
+def test_costs_that_are_cut_say_of_how_many_once(tmp_path: Path) -> None:
+    runs = [
+        RunRecord(run_id=f"{k}", platform="a", gpu_name="Tesla T4", batch_size=k, epochs=1, status="ok", wall_s=9.0) for k in range(1, 302)
+    ]
+    html = page(Records(runs, [], []), tmp_path / "report.html").html
+    assert "200 of 301 runs are listed" in html and "200 of 201" not in html

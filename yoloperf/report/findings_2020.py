@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from yoloperf.core.record import RunRecord
-from yoloperf.report.columns import failed, title
+from yoloperf.report.columns import failed, label, title
 from yoloperf.report.evidence import Case, Facet, Finding, Measure, case, cells, middle, names, quality, times
 
 SAME_QUALITY = 0.05  # our reading of "nearly the same": within five points
@@ -90,7 +90,8 @@ def tiny_is_as_good(runs: Sequence[RunRecord]) -> Finding:
             gaps.append(large - small)
             cases.append(Case(where, abs(large - small) <= SAME_QUALITY, names(tiny, full), small / large if large else None))
     note = f"YOLOv3 is ahead by {min(gaps):.3f} to {max(gaps):.3f}" if gaps else ""
-    claim = f"Tiny-YOLOv3 reaches nearly the quality of YOLOv3 (within {SAME_QUALITY} after {most} epochs)"
+    epochs = "as many epochs" if most is None else label(RunRecord(epochs=most), ["epochs"])
+    claim = f"Tiny-YOLOv3 reaches nearly the quality of YOLOv3 (within {SAME_QUALITY} after {epochs})"
     return Finding("tiny-as-good", claim, [Facet(measure.title, cases)], note)
 
 

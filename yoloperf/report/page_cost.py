@@ -36,7 +36,7 @@ def costs(runs: Sequence[RunRecord], epochs: Sequence[EpochRecord]) -> Costs | N
     if target > 0:
         tables.append(plain(ways_table(ways(items, epochs, target), f"{grade.title} of at least {target:.2g}")))
     keys = telling(runs, [*IDENTITY, *GRID, "seed"])
-    tables.append(plain(cost_table(paid[: MAX_LINES + 1], keys or list(GRID), time.title, grade.title)))
+    tables.append(plain(cost_table(paid[:MAX_LINES], keys or list(GRID), time.title, grade.title)))
     said = remarks(items, time.title)
     if len(paid) > MAX_LINES:
         said.append(f"{MAX_LINES} of {len(paid)} runs are listed; `yoloperf cost` prints all")

@@ -69,7 +69,7 @@ def runs_table(runs: Sequence[RunRecord], links: Mapping[str, str]) -> PageTable
     rows = []
     for number, run in enumerate(kept):
         name = str(run.run_id)
-        lead = Cell(run.trial or name, None, [links[name]] if name in links else (), "", anchor(number), name)
+        lead = Cell(run.trial or run.run_id or "not named", None, [links[name]] if name in links else (), "", anchor(number), name)
         rows.append([lead, *(_run_cell(run, column) for column in names), *([Cell(_path(run, links))] if away else [])])
     note = ""
     if len(kept) < len(runs):

@@ -62,7 +62,9 @@ def _predict(args: argparse.Namespace) -> Result:
 def _coco(runs: Sequence[RunRecord]) -> Result:
     first, second = extrapolated(runs), possible(runs)
     if not first and not second:
-        raise UserError("nothing to estimate COCO from: no three finished runs whose time grows with the work, and no model whose work is known")
+        raise UserError(
+            "nothing to estimate COCO from: no three finished runs whose time grows with the work, and no model whose work is known"
+        )
     print_tables(coco_tables(first, second), "text")
     print("\n" + "\n".join(coco_remarks(first, second)))
     return 0, coco_result(first, second)
