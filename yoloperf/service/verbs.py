@@ -2,9 +2,9 @@
 
 import argparse
 import logging
-import sys
 import os
 import re
+import sys
 from pathlib import Path
 
 from yoloperf.core.errors import UserError
