@@ -29,6 +29,19 @@ def real_data() -> Path:
     return Path(folder).resolve()
 
 
+@pytest.fixture
+def official_weights() -> Path:
+    """The published yolov3-tiny.weights."""
+    from yoloperf.core.errors import UserError
+    from yoloperf.yolo.weights import find_weights  # here: rooms without torch are tested without it
+
+    try:
+        return find_weights("yolov3-tiny.weights")
+    except UserError:
+        missing("no yolov3-tiny.weights: `yoloperf data fetch yolov3-tiny.weights`, or put them into weights/ beside YOLOPERF_DATA")
+        raise
+
+
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
     """Chromium without a window, with a camera that shows a test picture."""

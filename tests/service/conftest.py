@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import missing
 from tests.service.live import Live
-from yoloperf.core.errors import UserError
 from yoloperf.service.model import ServedModel
 from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
 from yoloperf.yolo.runtimes import make_runtime
-from yoloperf.yolo.weights import Checkpoint, find_weights, load_weights, save_checkpoint
+from yoloperf.yolo.weights import Checkpoint, load_weights, save_checkpoint
 
 
 def picture(seed: int, width: int = 64, height: int = 48, suffix: str = ".jpg") -> bytes:
@@ -67,13 +65,3 @@ def live(make_model: Callable[..., ServedModel], image_root: Path) -> Iterator[L
     """A service with two models and an image root, for tests that leave it as it was."""
     with Live([make_model(), make_model("cells", ("red", "white", "platelet"))], image_root=image_root) as service:
         yield service
-
-
-@pytest.fixture
-def official_weights() -> Path:
-    """The published yolov3-tiny.weights."""
-    try:
-        return find_weights("yolov3-tiny.weights")
-    except UserError:
-        missing("no yolov3-tiny.weights: `yoloperf data fetch yolov3-tiny.weights`, or put them into weights/ beside YOLOPERF_DATA")
-        raise

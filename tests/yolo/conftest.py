@@ -6,21 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import missing
-from yoloperf.core.errors import UserError
-from yoloperf.yolo.weights import find_weights
-
 WIDTH, HEIGHT = 96, 64
-
-
-@pytest.fixture
-def official_weights() -> Path:
-    """The published yolov3-tiny.weights."""
-    try:
-        return find_weights("yolov3-tiny.weights")
-    except UserError:
-        missing("no yolov3-tiny.weights: `yoloperf data fetch yolov3-tiny.weights`, or put them into weights/ beside YOLOPERF_DATA")
-        raise
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """The facts that every reader produces and every table, plot and document reads.
 
 A field's metadata is its row in the column registry: title, unit, how it is shown, where it comes from.
-Absent is None everywhere: in the record, in CSV (an empty cell) and in JSON (null).
+Absent is None everywhere: in the record, in CSV (an empty cell) and in JSON (null). The module is as long as the registry is: it reads
+as one table, and a part of it elsewhere would be a second place to look for a column.
 """
 
 import csv

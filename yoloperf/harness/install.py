@@ -31,7 +31,7 @@ def nsys() -> str:
 def torch(cuda: str | None = None) -> str:
     """A wheel of torch: of the given CUDA, such as "cu126", or the newest."""
     if cuda:
-        return f"{_shell()}pip install --upgrade torch torchvision --index-url ADDRESS, the address of the {cuda} wheels on {_TORCH_PAGE}"
+        return f"{_shell()}pip install --upgrade torch torchvision, the {cuda} wheels of both: {_TORCH_PAGE} has the whole line"
     return f"{_shell()}pip install --upgrade torch torchvision"
 
 
