@@ -18,14 +18,16 @@ from playwright.sync_api import Browser, expect, sync_playwright
 from tests.conftest import missing
 from tests.service.conftest import picture
 from tests.service.live import Live
+from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import RunDir
 from yoloperf.datasets import smear
 from yoloperf.harness import lock
 from yoloperf.service import training as queue
 from yoloperf.service.model import ServedModel
 from yoloperf.service.runs import comparison
-from yoloperf.service.training import Request, Training
+from yoloperf.service.training import Training
 from yoloperf.service.training_api import SERVED, events_behind, make_router
+from yoloperf.service.training_request import Request
 
 ASKED = {"model": "yolov3-tiny", "data": "smear", "batch_size": 4, "epochs": 1, "lr_scale": 1, "img_size": 64}
 CHROMIUM = Path("/usr/bin/chromium")
@@ -236,7 +238,7 @@ def _trainers(run: RunDir) -> list[int]:
 
 
 def test_one_service_trains_in_a_folder(idle: Training) -> None:
-    with pytest.raises(queue.UserError, match="is being run by process"):
+    with pytest.raises(UserError, match="is being run by process"):
         Training(idle.logs, "here")
 
 

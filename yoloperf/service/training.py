@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +21,7 @@ from typing import Any
 import yaml
 
 from yoloperf.core import events
-from yoloperf.core.errors import UserError, choose
 from yoloperf.core.rundir import RunDir, write_atomic
-from yoloperf.datasets.config import data_sets_here
 from yoloperf.harness import lock
 from yoloperf.harness.gpu import gpus
 from yoloperf.harness.outcome import read_console
@@ -31,31 +29,14 @@ from yoloperf.harness.state import CellState
 from yoloperf.harness.sweep import Place, survey
 from yoloperf.harness.sweepfile import from_content, load_sweep, slug
 from yoloperf.service.refusal import Refused
-from yoloperf.yolo.darknet import known_cfgs
-from yoloperf.yolo.weights import find_weights
+from yoloperf.service.training_request import RANGES, Request
 
 QUEUE = 16  # runs that may wait
-NAME_LENGTH = 40
-RANGES = {"batch_size": (1, 512), "epochs": (1, 1000), "lr_scale": (0.01, 100.0), "img_size": (32, 1280)}
-_DEFAULTS = {"batch_size": 8, "epochs": 10, "lr_scale": 1.0, "img_size": 416}
 _GRACE_S = 20.0  # for the trainer to finish its step and write a checkpoint when the service ends
 _PROFILER = ("--profile-steps", "3")  # enough for the table's biggest operator, and over soon
 
 ENDED = ("done", "failed", "cancelled")
 _STATES = {"ok": "done", "oom": "failed", "failed": "failed", "timeout": "failed"}  # all other states of a cell wait for their turn
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a person asks for. model: a name of `models()`; data: a name of a data set here."""
-
-    model: str
-    data: str
-    batch_size: int
-    epochs: int
-    lr_scale: float
-    img_size: int
-    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,13 +102,7 @@ class Training:
 
         Raises UserError for a request that cannot be trained, Refused when the queue is full.
         """
-        known = models()
-        start = known[choose(request.model, known, "model")]
-        choose(request.data, [config.name for config in data_sets_here()], "data set")
-        for key, (least, most) in RANGES.items():
-            if not least <= getattr(request, key) <= most:
-                raise UserError(f"{key} must be between {least:g} and {most:g}, not {getattr(request, key):g}")
-        fixed = {key: getattr(request, key) for key in RANGES} | {"data": f"{request.data}.yaml", **start}
+        fixed = request.fields()
         if self._threads:
             fixed["threads"] = self._threads
         with self._changed:
@@ -139,12 +114,11 @@ class Training:
             busy = [job.device for job in jobs if self._state(job)[0] in ("queued", "running", "cancelling")]
             fixed["device"] = min(self.devices, key=busy.count)
             number = 1 + max((int(job.id.partition("-")[0]) for job in jobs), default=0)
-            name = slug(request.name or f"{Path(request.model).stem}-{request.data}")[:NAME_LENGTH].strip("-.")
-            content = {"name": f"{number:04}-{name}", "fixed": fixed}
+            content = {"name": f"{number:04}-{request.slug}", "fixed": fixed}
             from_content(content, "the request", "").cells()
             write_atomic(self._folder / f"{content['name']}.yaml", yaml.safe_dump(content, sort_keys=False))
             self._changed.notify_all()
-        return f"{number:04}-{name}"
+        return str(content["name"])
 
     def runs(self) -> list[dict[str, Any]]:
         """Every run that was asked for, the newest first: see `run`, without the epochs."""
@@ -266,30 +240,6 @@ class Training:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-
-
-def models() -> dict[str, dict[str, str]]:
-    """What a run can start from -> the fields of the spec that say so: published weights that are here, and every cfg from scratch."""
-    found = {}
-    for cfg in known_cfgs():
-        with suppress(UserError):
-            found[find_weights(f"{cfg}.weights").name] = {"weights": f"{cfg}.weights"}
-        found[cfg] = {"cfg": cfg, "weights": ""}
-    return found
-
-
-def options() -> dict[str, Any]:
-    """What the form offers."""
-    known, sets = models(), data_sets_here()
-    pretrained = [name for name, start in known.items() if start["weights"]]
-    first = {"model": next((name for name in [*pretrained, *known] if "tiny" in name), None), "data": sets[0].name if sets else None}
-    return {
-        "models": [{"name": name, "pretrained": bool(start["weights"])} for name, start in known.items()],
-        "data": [{"name": config.name, "classes": list(config.names)} for config in sets],
-        "defaults": {**first, **_DEFAULTS},
-        "ranges": {key: {"min": least, "max": most} for key, (least, most) in RANGES.items()},
-        "queue": QUEUE,
-    }
 
 
 def _epochs(run: RunDir) -> list[dict[str, Any]]:

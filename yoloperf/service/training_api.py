@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from yoloperf.core import events
 from yoloperf.core.errors import UserError
-from yoloperf.service import training as queue
 from yoloperf.service.refusal import Refused
 from yoloperf.service.runs import comparison
 from yoloperf.service.schemas import ErrorAnswer
-from yoloperf.service.training import ENDED, NAME_LENGTH, RANGES, Training
+from yoloperf.service.training import ENDED, QUEUE, Training
+from yoloperf.service.training_request import NAME_LENGTH, RANGES, Request
+from yoloperf.service.training_request import options as offered
 
 POLL_S = 0.3
 SERVED = 8  # trained models, which stay in memory
@@ -62,7 +63,7 @@ def make_router(training: Training, serve: Callable[[str, Path], None], draining
 
     @router.get("/api/training/options")
     def options() -> dict[str, Any]:
-        return queue.options()
+        return offered(QUEUE)
 
     @router.get("/api/training")
     def runs() -> dict[str, Any]:
@@ -71,7 +72,7 @@ def make_router(training: Training, serve: Callable[[str, Path], None], draining
     @router.post("/api/training", status_code=202)
     def submit(asked: Asked) -> dict[str, str]:
         try:
-            return {"id": training.submit(queue.Request(**asked.model_dump()))}
+            return {"id": training.submit(Request(**asked.model_dump()))}
         except UserError as error:
             raise Refused(422, "cannot-train", str(error)) from error
 
