@@ -9,9 +9,12 @@ import csv
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import Field, asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from yoloperf.core.units import show_bytes, show_seconds
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 # 1: first version
 SCHEMA_VERSION = 1
@@ -47,7 +50,7 @@ def show_rate(value: float) -> str:
     return f"{show_bytes(value)}/s"
 
 
-def _column(title: str, source: str, doc: str, unit: str = "", show: Callable[[Any], str] = str) -> Any:
+def column(title: str, source: str, doc: str, unit: str = "", show: Callable[[Any], str] = str) -> Any:
     return field(default=None, metadata={"title": title, "source": source, "doc": doc, "unit": unit, "show": show})
 
 
@@ -55,240 +58,240 @@ def _column(title: str, source: str, doc: str, unit: str = "", show: Callable[[A
 class RunRecord:
     """One execution of a trial on one platform: a row of runs.csv."""
 
-    run_id: str | None = _column(
+    run_id: str | None = column(
         "run",
         "parser",
         "Identity of the run: platform/sweep/trial of a run folder; for a single log, its path. The same log twice is one row.",
     )
-    schema_version: int | None = _column("schema", "parser", "Version of this record type.")
-    source: str | None = _column("source", "parser", "File or folder that the row was read from.")
-    format: str | None = _column("format", "parser", "Log formats found in the source, separated by +.")
-    platform: str | None = _column("platform", "run.json, file name", "Where the run took place, as named by the user.")
-    sweep: str | None = _column("sweep", "run.json", "Name of the sweep.")
-    trial: str | None = _column("trial", "run.json", "Readable name of the grid cell.")
-    spec_hash: str | None = _column("spec", "run.json", "Identity of the grid cell: hash of its spec.")
-    engine: str | None = _column("engine", "events, console", "Trainer that ran: yoloperf, ultralytics, yolov5, yolov3, darknet, ...")
-    model: str | None = _column("model", "events, console", "Architecture.")
-    dataset: str | None = _column("data", "events, console", "Data set name.")
-    dataset_hash: str | None = _column(
+    schema_version: int | None = column("schema", "parser", "Version of this record type.")
+    source: str | None = column("source", "parser", "File or folder that the row was read from.")
+    format: str | None = column("format", "parser", "Log formats found in the source, separated by +.")
+    platform: str | None = column("platform", "run.json, file name", "Where the run took place, as named by the user.")
+    sweep: str | None = column("sweep", "run.json", "Name of the sweep.")
+    trial: str | None = column("trial", "run.json", "Readable name of the grid cell.")
+    spec_hash: str | None = column("spec", "run.json", "Identity of the grid cell: hash of its spec.")
+    engine: str | None = column("engine", "events, console", "Trainer that ran: yoloperf, ultralytics, yolov5, yolov3, darknet, ...")
+    model: str | None = column("model", "events, console", "Architecture.")
+    dataset: str | None = column("data", "events, console", "Data set name.")
+    dataset_hash: str | None = column(
         "data hash", "events", "Hash over image sizes, names and labels: equal hashes mean the same images and boxes."
     )
-    batch_size: int | None = _column("batch size", "events, console", "Images per optimiser step.")
-    epochs: int | None = _column("epochs", "events, console", "Epochs asked for.")
-    epochs_done: int | None = _column("epochs done", "events, console", "Epochs that ended.")
-    iterations: int | None = _column("iterations", "console", "Optimiser steps done, where the trainer counts no epochs (Darknet).")
-    img_size: int | None = _column("image size", "events, console", "Side of the network input.", "px")
-    accumulate: int | None = _column("accumulate", "events, console", "Batches whose gradients are summed before an optimiser step.")
-    lr_scale: float | None = _column("lr scale", "events", "Factor on the recipe's learning rate.", "", show_number)
-    seed: int | None = _column("seed", "events, console", "Random seed.")
-    precision_mode: str | None = _column("arithmetic", "events, console", "Arithmetic of the convolutions: fp32, tf32, bf16, fp16, amp.")
-    workers: int | None = _column("workers", "events, console", "Loader threads or processes.")
-    threads: int | None = _column("threads", "events", "CPU threads of the trainer.")
-    processes: int | None = _column("processes", "events", "Processes of the trainer, one a device; images_per_s is that of all.")
-    weights: str | None = _column("weights", "events, console", "Initial weights.")
-    status: str | None = _column("status", "run.json, log ending", f"One of {', '.join(STATUSES)}.")
-    reason: str | None = _column("reason", "run.json, log ending", "Why the status is not ok, in a line.")
-    exit_code: int | None = _column("exit code", "GNU time, run.json", "Exit code of the command; 128 + n after signal n.")
-    attempts: int | None = _column("attempts", "run.json", "Times the cell was started; more than one after a kill or a requeue.")
-    started_at: str | None = _column("started", "run.json", "Start of the run, ISO 8601 with zone.")
-    command: str | None = _column("command", "GNU time, run.json", "Command line that was run.")
-    wall_s: float | None = _column("wall time", "GNU time, run.json", "Elapsed time of the whole command.", "s", show_seconds)
-    user_s: float | None = _column(
+    batch_size: int | None = column("batch size", "events, console", "Images per optimiser step.")
+    epochs: int | None = column("epochs", "events, console", "Epochs asked for.")
+    epochs_done: int | None = column("epochs done", "events, console", "Epochs that ended.")
+    iterations: int | None = column("iterations", "console", "Optimiser steps done, where the trainer counts no epochs (Darknet).")
+    img_size: int | None = column("image size", "events, console", "Side of the network input.", "px")
+    accumulate: int | None = column("accumulate", "events, console", "Batches whose gradients are summed before an optimiser step.")
+    lr_scale: float | None = column("lr scale", "events", "Factor on the recipe's learning rate.", "", show_number)
+    seed: int | None = column("seed", "events, console", "Random seed.")
+    precision_mode: str | None = column("arithmetic", "events, console", "Arithmetic of the convolutions: fp32, tf32, bf16, fp16, amp.")
+    workers: int | None = column("workers", "events, console", "Loader threads or processes.")
+    threads: int | None = column("threads", "events", "CPU threads of the trainer.")
+    processes: int | None = column("processes", "events", "Processes of the trainer, one a device; images_per_s is that of all.")
+    weights: str | None = column("weights", "events, console", "Initial weights.")
+    status: str | None = column("status", "run.json, log ending", f"One of {', '.join(STATUSES)}.")
+    reason: str | None = column("reason", "run.json, log ending", "Why the status is not ok, in a line.")
+    exit_code: int | None = column("exit code", "GNU time, run.json", "Exit code of the command; 128 + n after signal n.")
+    attempts: int | None = column("attempts", "run.json", "Times the cell was started; more than one after a kill or a requeue.")
+    started_at: str | None = column("started", "run.json", "Start of the run, ISO 8601 with zone.")
+    command: str | None = column("command", "GNU time, run.json", "Command line that was run.")
+    wall_s: float | None = column("wall time", "GNU time, run.json", "Elapsed time of the whole command.", "s", show_seconds)
+    user_s: float | None = column(
         "user time", "GNU time", "CPU time in user mode, all threads and waited-for children.", "s", show_seconds
     )
-    system_s: float | None = _column("system time", "GNU time", "CPU time in the kernel.", "s", show_seconds)
-    cpu_percent: float | None = _column("CPU", "GNU time", "(user + system) / wall; above 100 with several threads.", "%", show_percent)
-    max_rss_bytes: int | None = _column("max RSS", "GNU time", "Peak resident memory of the largest single process.", "B", show_bytes)
-    tree_cpu_s: float | None = _column(
+    system_s: float | None = column("system time", "GNU time", "CPU time in the kernel.", "s", show_seconds)
+    cpu_percent: float | None = column("CPU", "GNU time", "(user + system) / wall; above 100 with several threads.", "%", show_percent)
+    max_rss_bytes: int | None = column("max RSS", "GNU time", "Peak resident memory of the largest single process.", "B", show_bytes)
+    tree_cpu_s: float | None = column(
         "tree CPU time",
         "harness sampling",
         "CPU time of the whole process tree; what it has beyond user_s + system_s was spent by processes that were not waited for.",
         "s",
         show_seconds,
     )
-    tree_peak_bytes: int | None = _column(
+    tree_peak_bytes: int | None = column(
         "tree peak", "harness sampling", "Peak of the memory of the whole process tree, at least max_rss_bytes.", "B", show_bytes
     )
-    tree_source: str | None = _column(
+    tree_source: str | None = column(
         "tree source",
         "harness sampling",
         "What tree_peak_bytes sums: pss (proportional set size, shared memory counts once) or rss (it counts in every process).",
     )
-    startup_s: float | None = _column("start-up", "events", "Process start to the first training step.", "s", show_seconds)
-    train_images: int | None = _column("train images", "events, console", "Images in the training split.")
-    val_images: int | None = _column("val images", "events, console", "Images in the validation split.")
-    images_per_s: float | None = _column(
+    startup_s: float | None = column("start-up", "events", "Process start to the first training step.", "s", show_seconds)
+    train_images: int | None = column("train images", "events, console", "Images in the training split.")
+    val_images: int | None = column("val images", "events, console", "Images in the validation split.")
+    images_per_s: float | None = column(
         "images/s",
         "events, console",
         "Training images per second, warm-up steps and validation left out (other trainers: of the last epoch, by its progress bar).",
         "1/s",
         show_number,
     )
-    step_time_s: float | None = _column(
+    step_time_s: float | None = column(
         "step time", "events", "Median time of an optimiser step, data included, warm-up left out.", "s", show_seconds
     )
-    data_time_s: float | None = _column("data time", "events", "Median time that a step waits for its images.", "s", show_seconds)
-    flops_per_image: float | None = _column(
+    data_time_s: float | None = column("data time", "events", "Median time that a step waits for its images.", "s", show_seconds)
+    flops_per_image: float | None = column(
         "FLOP/image",
         "events",
         "Floating-point operations of the convolutions for one training image, forward and backward (2 per multiply-add).",
         "FLOP",
         show_number,
     )
-    mfu: float | None = _column(
+    mfu: float | None = column(
         "MFU",
         "derived",
         "Model FLOPs utilisation: flops_per_image * images_per_s / peak of the device; empty where the peak is unknown.",
         "",
         show_share,
     )
-    gpu_name: str | None = _column("GPU", "events, console", "Device name.")
-    gpu_mem_bytes: int | None = _column("GPU memory", "events, console", "Memory of the device.", "B", show_bytes)
-    gpu_mem_peak_bytes: int | None = _column(
+    gpu_name: str | None = column("GPU", "events, console", "Device name.")
+    gpu_mem_bytes: int | None = column("GPU memory", "events, console", "Memory of the device.", "B", show_bytes)
+    gpu_mem_peak_bytes: int | None = column(
         "GPU peak", "events, console, NVML", "Peak of the device memory in use by the run.", "B", show_bytes
     )
-    gpu_util_pct: float | None = _column("GPU util", "NVML", "Mean utilisation.", "%", show_percent)
-    gpu_clock_mhz: float | None = _column("GPU clock", "NVML", "Mean clock of the multiprocessors.", "MHz", show_number)
-    throttled_share: float | None = _column(
+    gpu_util_pct: float | None = column("GPU util", "NVML", "Mean utilisation.", "%", show_percent)
+    gpu_clock_mhz: float | None = column("GPU clock", "NVML", "Mean clock of the multiprocessors.", "MHz", show_number)
+    throttled_share: float | None = column(
         "throttled", "NVML", "Share of the time in which power, heat or the hardware held the clock back.", "", show_share
     )
-    throttle_reasons: str | None = _column("throttled by", "NVML", "What held it back, the longest first.")
-    gpu_other_processes: int | None = _column("others on GPU", "NVML", "Most processes of others on the device at a time.")
-    gpu_power_w: float | None = _column("GPU power", "NVML", "Mean power draw.", "W", show_power)
-    energy_j: float | None = _column(
+    throttle_reasons: str | None = column("throttled by", "NVML", "What held it back, the longest first.")
+    gpu_other_processes: int | None = column("others on GPU", "NVML", "Most processes of others on the device at a time.")
+    gpu_power_w: float | None = column("GPU power", "NVML", "Mean power draw.", "W", show_power)
+    energy_j: float | None = column(
         "energy",
         "NVML, RAPL",
         "Energy of the GPUs during the run; of a run on the CPU, that of the processors.",
         "J",
         show_energy,
     )
-    energy_source: str | None = _column(
+    energy_source: str | None = column(
         "energy source",
         "NVML, RAPL",
         "Where energy_j comes from: counter of the GPU, polled power, rapl. Never a guess from a rated power.",
     )
-    cpu_energy_j: float | None = _column(
+    cpu_energy_j: float | None = column(
         "CPU energy",
         "RAPL",
         "Energy of all processor packages (and memory) of the machine during the run, others' work included.",
         "J",
         show_energy,
     )
-    profiler: str | None = _column("profiler", "run.json, log", "Profiler that produced the kernel summary.")
-    profile_reason: str | None = _column("profile note", "profiler", "Why there is no kernel summary.")
-    profile_s: float | None = _column(
+    profiler: str | None = column("profiler", "run.json, log", "Profiler that produced the kernel summary.")
+    profile_reason: str | None = column("profile note", "profiler", "Why there is no kernel summary.")
+    profile_s: float | None = column(
         "profiled pass", "profile.json", "Duration of the separate profiled pass at the end of the run; part of wall_s.", "s", show_seconds
     )
-    biggest_kernel_domain: str | None = _column("kernel domain", "profiler", "gpu for a GPU activity, cpu for an operator on a CPU.")
-    biggest_kernel_name: str | None = _column("biggest kernel", "profiler", "Kernel (GPU) or operator (CPU) with the largest total time.")
-    biggest_kernel_avg_s: float | None = _column(
+    biggest_kernel_domain: str | None = column("kernel domain", "profiler", "gpu for a GPU activity, cpu for an operator on a CPU.")
+    biggest_kernel_name: str | None = column("biggest kernel", "profiler", "Kernel (GPU) or operator (CPU) with the largest total time.")
+    biggest_kernel_avg_s: float | None = column(
         "biggest kernel avg", "profiler", "Average time of one call of that kernel.", "s", show_seconds
     )
-    biggest_kernel_share: float | None = _column(
+    biggest_kernel_share: float | None = column(
         "biggest kernel share", "profiler", "Its share of the total time of its domain.", "", show_share
     )
-    total_loss: float | None = _column("loss", "console", "Running mean of the whole loss, as Darknet prints it last.", "", show_number)
-    box_loss: float | None = _column(
+    total_loss: float | None = column("loss", "console", "Running mean of the whole loss, as Darknet prints it last.", "", show_number)
+    box_loss: float | None = column(
         "box", "events, console", "Box loss, mean over the last epoch (other trainers: as printed last).", "", show_number
     )
-    obj_loss: float | None = _column(
+    obj_loss: float | None = column(
         "objectness", "events, console", "Objectness loss, likewise; empty for anchor-free heads.", "", show_number
     )
-    cls_loss: float | None = _column("classification", "events, console", "Classification loss, likewise.", "", show_number)
-    dfl_loss: float | None = _column(
+    cls_loss: float | None = column("classification", "events, console", "Classification loss, likewise.", "", show_number)
+    dfl_loss: float | None = column(
         "distribution focal", "console", "Distribution focal loss of anchor-free heads, likewise.", "", show_number
     )
-    precision: float | None = _column(
+    precision: float | None = column(
         "precision", "events, console", "At IoU 0.5 and the score of the best F1, mean over classes; last validation.", "", show_fraction
     )
-    recall: float | None = _column("recall", "events, console", "At the same score.", "", show_fraction)
-    map50: float | None = _column(
+    recall: float | None = column("recall", "events, console", "At the same score.", "", show_fraction)
+    map50: float | None = column(
         "mAP@0.5", "events, console", "COCO mean average precision at IoU 0.5; last validation.", "", show_fraction
     )
-    map50_95: float | None = _column(
+    map50_95: float | None = column(
         "mAP@0.5:0.95", "events, console", "COCO mean average precision over IoU 0.5 to 0.95; last validation.", "", show_fraction
     )
-    hostname: str | None = _column("host", "run.json", "Machine.")
-    cpu_name: str | None = _column("CPU model", "run.json", "Processor.")
-    cpu_count: int | None = _column("cores", "run.json", "Logical cores that the run may use.")
-    mem_bytes: int | None = _column("memory", "run.json", "Memory of the machine.", "B", show_bytes)
-    mem_limit_bytes: int | None = _column(
+    hostname: str | None = column("host", "run.json", "Machine.")
+    cpu_name: str | None = column("CPU model", "run.json", "Processor.")
+    cpu_count: int | None = column("cores", "run.json", "Logical cores that the run may use.")
+    mem_bytes: int | None = column("memory", "run.json", "Memory of the machine.", "B", show_bytes)
+    mem_limit_bytes: int | None = column(
         "memory limit",
         "run.json",
         "Memory that the control group of the run allows; empty where the machine's is the limit.",
         "B",
         show_bytes,
     )
-    container: str | None = _column("container", "run.json", "What the run was wrapped in: docker, podman, apptainer, kubernetes.")
-    data_filesystem: str | None = _column("file system", "run.json", "Type of the file system that holds the data set.")
-    data_read_bytes_per_s: float | None = _column(
+    container: str | None = column("container", "run.json", "What the run was wrapped in: docker, podman, apptainer, kubernetes.")
+    data_filesystem: str | None = column("file system", "run.json", "Type of the file system that holds the data set.")
+    data_read_bytes_per_s: float | None = column(
         "data read rate",
         "run.json",
         "Bytes per second at which some of the data set's files could be read before the run, the page cache as it was.",
         "B/s",
         show_rate,
     )
-    driver: str | None = _column("driver", "run.json", "GPU driver version.")
-    cuda: str | None = _column("CUDA", "events, console", "CUDA version that the trainer was built with.")
-    cudnn: str | None = _column("cuDNN", "events, run.json", "cuDNN version: the trainer's word, else that of the installed package.")
-    torch: str | None = _column("torch", "events, console", "PyTorch version.")
-    python: str | None = _column("Python", "events, console", "Python version.")
-    git_commit: str | None = _column("commit", "run.json", "Commit of the trainer's working tree; + when it had local changes.")
-    slurm_job_id: str | None = _column("Slurm job", "run.json", "Job id, with the array task.")
-    rejected_lines: int | None = _column("rejected", "parser", "Lines that claim a known format and could not be read.")
-    unknown_lines: int | None = _column("unknown", "parser", "Lines that no known format claims.")
-    notes: str | None = _column("notes", "parser", "What the reader had to decide, such as a value taken from the file name.")
+    driver: str | None = column("driver", "run.json", "GPU driver version.")
+    cuda: str | None = column("CUDA", "events, console", "CUDA version that the trainer was built with.")
+    cudnn: str | None = column("cuDNN", "events, run.json", "cuDNN version: the trainer's word, else that of the installed package.")
+    torch: str | None = column("torch", "events, console", "PyTorch version.")
+    python: str | None = column("Python", "events, console", "Python version.")
+    git_commit: str | None = column("commit", "run.json", "Commit of the trainer's working tree; + when it had local changes.")
+    slurm_job_id: str | None = column("Slurm job", "run.json", "Job id, with the array task.")
+    rejected_lines: int | None = column("rejected", "parser", "Lines that claim a known format and could not be read.")
+    unknown_lines: int | None = column("unknown", "parser", "Lines that no known format claims.")
+    notes: str | None = column("notes", "parser", "What the reader had to decide, such as a value taken from the file name.")
 
 
 @dataclass(frozen=True)
 class EpochRecord:
     """One epoch of one run: a row of epochs.csv."""
 
-    run_id: str | None = _column("run", "parser", "The run.")
-    epoch: int | None = _column("epoch", "events, console", "Number of the epoch, from 1.")
-    lr: float | None = _column("learning rate", "events, console", "Learning rate of the weights at the end of the epoch.", "", show_number)
-    box_loss: float | None = _column("box", "events, console", "Box loss, mean over the epoch.", "", show_number)
-    obj_loss: float | None = _column("objectness", "events, console", "Objectness loss, mean over the epoch.", "", show_number)
-    cls_loss: float | None = _column("classification", "events, console", "Classification loss, mean over the epoch.", "", show_number)
-    dfl_loss: float | None = _column("distribution focal", "console", "Distribution focal loss of anchor-free heads.", "", show_number)
-    precision: float | None = _column("precision", "events, console", "As in runs.csv.", "", show_fraction)
-    recall: float | None = _column("recall", "events, console", "As in runs.csv.", "", show_fraction)
-    map50: float | None = _column("mAP@0.5", "events, console", "As in runs.csv.", "", show_fraction)
-    map50_95: float | None = _column("mAP@0.5:0.95", "events, console", "As in runs.csv.", "", show_fraction)
-    train_s: float | None = _column(
+    run_id: str | None = column("run", "parser", "The run.")
+    epoch: int | None = column("epoch", "events, console", "Number of the epoch, from 1.")
+    lr: float | None = column("learning rate", "events, console", "Learning rate of the weights at the end of the epoch.", "", show_number)
+    box_loss: float | None = column("box", "events, console", "Box loss, mean over the epoch.", "", show_number)
+    obj_loss: float | None = column("objectness", "events, console", "Objectness loss, mean over the epoch.", "", show_number)
+    cls_loss: float | None = column("classification", "events, console", "Classification loss, mean over the epoch.", "", show_number)
+    dfl_loss: float | None = column("distribution focal", "console", "Distribution focal loss of anchor-free heads.", "", show_number)
+    precision: float | None = column("precision", "events, console", "As in runs.csv.", "", show_fraction)
+    recall: float | None = column("recall", "events, console", "As in runs.csv.", "", show_fraction)
+    map50: float | None = column("mAP@0.5", "events, console", "As in runs.csv.", "", show_fraction)
+    map50_95: float | None = column("mAP@0.5:0.95", "events, console", "As in runs.csv.", "", show_fraction)
+    train_s: float | None = column(
         "train time", "events, console", "Duration of the epoch's training steps, warm-up included.", "s", show_seconds
     )
-    val_s: float | None = _column("validation time", "events, console", "Duration of the validation.", "s", show_seconds)
-    images_per_s: float | None = _column(
+    val_s: float | None = column("validation time", "events, console", "Duration of the validation.", "s", show_seconds)
+    images_per_s: float | None = column(
         "images/s", "events, console", "Training images per second, warm-up steps left out.", "1/s", show_number
     )
-    step_time_s: float | None = _column("step time", "events", "Median time of a step, data included.", "s", show_seconds)
-    data_time_s: float | None = _column("data time", "events", "Median time that a step waits for its images.", "s", show_seconds)
-    gpu_mem_peak_bytes: int | None = _column("GPU peak", "events, console", "Peak of the device memory up to this epoch.", "B", show_bytes)
+    step_time_s: float | None = column("step time", "events", "Median time of a step, data included.", "s", show_seconds)
+    data_time_s: float | None = column("data time", "events", "Median time that a step waits for its images.", "s", show_seconds)
+    gpu_mem_peak_bytes: int | None = column("GPU peak", "events, console", "Peak of the device memory up to this epoch.", "B", show_bytes)
 
 
 @dataclass(frozen=True)
 class KernelRecord:
     """One kernel or operator of one run's profile: a row of kernels.csv."""
 
-    run_id: str | None = _column("run", "parser", "The run.")
-    profiler: str | None = _column("profiler", "profiler", "Tool that measured it.")
-    domain: str | None = _column("domain", "profiler", "gpu: on the device; api: driver and runtime calls; cpu: operators on the host.")
-    name: str | None = _column("name", "profiler", "Kernel or operator, as the tool prints it.")
-    calls: int | None = _column("calls", "profiler", "Number of calls.")
-    total_s: float | None = _column("total", "profiler", "Time of all calls.", "s", show_seconds)
-    avg_s: float | None = _column("average", "profiler", "Time of one call.", "s", show_seconds)
-    min_s: float | None = _column("min", "profiler", "Shortest call.", "s", show_seconds)
-    max_s: float | None = _column("max", "profiler", "Longest call.", "s", show_seconds)
-    share: float | None = _column("share", "profiler", "Part of the total time of its domain.", "", show_share)
-    operator: str | None = _column(
+    run_id: str | None = column("run", "parser", "The run.")
+    profiler: str | None = column("profiler", "profiler", "Tool that measured it.")
+    domain: str | None = column("domain", "profiler", "gpu: on the device; api: driver and runtime calls; cpu: operators on the host.")
+    name: str | None = column("name", "profiler", "Kernel or operator, as the tool prints it.")
+    calls: int | None = column("calls", "profiler", "Number of calls.")
+    total_s: float | None = column("total", "profiler", "Time of all calls.", "s", show_seconds)
+    avg_s: float | None = column("average", "profiler", "Time of one call.", "s", show_seconds)
+    min_s: float | None = column("min", "profiler", "Shortest call.", "s", show_seconds)
+    max_s: float | None = column("max", "profiler", "Longest call.", "s", show_seconds)
+    share: float | None = column("share", "profiler", "Part of the total time of its domain.", "", show_share)
+    operator: str | None = column(
         "operator",
         "derived",
         "What the kernel does, so that GPUs compare although no kernel name is the same: convolution forward, batch norm, copy, ...",
     )
 
 
-Record = TypeVar("Record", RunRecord, EpochRecord, KernelRecord)
+Record = TypeVar("Record", bound="DataclassInstance")
 
 
 def columns(record_type: type) -> dict[str, Field[Any]]:

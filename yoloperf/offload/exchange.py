@@ -1,0 +1,153 @@
+"""One pre-encoded request over one kept connection: sent, timed by this machine's clock, taken apart afterwards.
+
+The standard library's HTTP client: of those at hand it costs a load generator least (bench/load.py), and a client that shares cores
+with the service that it measures must cost little.
+"""
+
+import http.client
+import json
+import socket
+import time
+import urllib.parse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from yoloperf.core.request import RequestRecord
+
+_BOUNDARY = "yoloperf-part"
+_STAGES = ("queue_s", "decode_s", "preprocess_s", "inference_s", "postprocess_s", "encode_s")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as bytes. sample: name of the first file; items: how many files."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    sample: str
+    items: int
+
+
+def encode(path: str, files: Sequence[tuple[str, bytes]], fields: dict[str, str], token: str | None = None) -> Request:
+    """A POST of files (name, content) with form fields, as multipart/form-data."""
+    parts = [
+        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode() for name, value in fields.items()
+    ]
+    for number, (name, content) in enumerate(files):
+        quoted = urllib.parse.quote(name, safe=" ")
+        head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file{number}"; filename="{quoted}"\r\n'
+        parts += [f"{head}Content-Type: application/octet-stream\r\n\r\n".encode(), content, b"\r\n"]
+    body = b"".join([*parts, f"--{_BOUNDARY}--\r\n".encode()])
+    headers = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    return Request(path, headers, body, files[0][0], len(files))
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What came of a request. Times are this machine's unix seconds; payload: the answer's JSON, where it is some; status: None
+    where no answer came, and then `error` says why."""
+
+    request: Request
+    sent_at: float
+    done_at: float
+    status: int | None
+    payload: dict[str, Any] | None
+    received_bytes: int
+    node: str | None
+    error: str | None
+
+    def record(
+        self, number: int, start_at: float, due_at: float | None = None, cell: str = "", offset_s: float | None = None
+    ) -> RequestRecord:
+        """start_at: begin of the run, due_at: when the request was to be sent (None: when it was), unix seconds of this machine;
+        offset_s: the service's clock less this one's."""
+        due_at = self.sent_at if due_at is None else due_at
+        timing: dict[str, Any] = (self.payload or {}).get("timing", {})
+        receive_s, total_s = timing.get("receive_s"), timing.get("total_s")
+        upload_s = download_s = server_s = None
+        if receive_s is not None and total_s is not None:
+            server_s = total_s - receive_s
+        if offset_s is not None and server_s is not None and self.payload:
+            read_at = self.payload["received_at"] + receive_s - offset_s
+            upload_s = read_at - self.sent_at
+            download_s = self.done_at - read_at - server_s
+        return RequestRecord(
+            cell=cell,
+            number=number,
+            sample=self.request.sample,
+            items=self.request.items,
+            due_s=due_at - start_at,
+            sent_s=self.sent_at - start_at,
+            done_s=self.done_at - start_at,
+            latency_s=self.done_at - due_at,
+            round_trip_s=self.done_at - self.sent_at,
+            sent_bytes=len(self.request.body),
+            received_bytes=self.received_bytes,
+            status=self.status,
+            error=self.error,
+            upload_s=upload_s,
+            server_s=server_s,
+            download_s=download_s,
+            batch_size=timing.get("batch_size"),
+            node=self.node,
+            clock_offset_s=offset_s,
+            **{stage: timing.get(stage) for stage in _STAGES},
+        )
+
+
+class Connection:
+    """A kept connection to a service; for one thread. A broken one is opened anew by the next request."""
+
+    def __init__(self, url: str, timeout_s: float = 30.0) -> None:
+        parts = urllib.parse.urlsplit(url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self.base = parts.path.rstrip("/")
+        self._http = kind(parts.hostname or "", parts.port, timeout=timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def open(self) -> None:
+        """Connect now, so that the first request does not pay for it. Raises OSError."""
+        self._http.connect()
+        self._http.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def exchange(self, request: Request) -> Exchange:
+        """Send it and wait for the whole answer. Never raises for what the network or the service does."""
+        status, content, node, error = None, b"", None, None
+        sent_at, start = time.time(), time.perf_counter()
+        try:
+            if self._http.sock is None:
+                self.open()
+            self._http.request("POST", self.base + request.path, request.body, request.headers)
+            response = self._http.getresponse()
+            status, node = response.status, response.headers.get("X-Served-By")
+            content = response.read()
+        except (OSError, http.client.HTTPException) as problem:
+            self._http.close()
+            error = f"{type(problem).__name__}: {problem}".rstrip(": ")
+        done_at = sent_at + time.perf_counter() - start
+        payload = _payload(content) if error is None else None
+        if error is None and (status != 200 or payload is None):
+            error = _why(status, payload)
+        return Exchange(request, sent_at, done_at, status, payload, len(content), node, error)
+
+
+def _payload(content: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _why(status: int | None, payload: dict[str, Any] | None) -> str:
+    if payload is None:
+        return f"HTTP {status}, and no JSON"
+    told = payload.get("error")
+    return f"HTTP {status}: {told.get('message')}" if isinstance(told, dict) else f"HTTP {status}"
