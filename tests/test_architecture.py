@@ -17,12 +17,15 @@ MAY_IMPORT = {
     "parsing": {"core"},
     "report": {"core", "parsing"},
     "bench": {"core", "datasets", "harness", "parsing"},
-    "service": {"core", "datasets", "yolo", "harness", "parsing", "report"},
+    "workloads": {"core", "datasets", "yolo"},
+    "service": {"core", "datasets", "yolo", "workloads", "harness", "parsing", "report"},
+    "offload": {"core", "datasets", "yolo", "workloads", "service", "parsing", "report"},
 }
 # what only some rooms may import
 HEAVY = {
-    "torch": {"yolo", "service"},
-    **dict.fromkeys(("torchvision", "onnx", "onnxruntime", "openvino"), {"yolo"}),
+    "torch": {"yolo", "workloads", "service"},
+    "torchvision": {"yolo", "workloads"},
+    **dict.fromkeys(("onnx", "onnxruntime", "openvino"), {"yolo"}),
     "matplotlib": {"report"},
     "pandas": set(),  # it is what tests calculate with by other means
     "ultralytics": set(),

@@ -15,7 +15,8 @@ from yoloperf.offload.study import Study
 
 @dataclass(frozen=True)
 class Cell:
-    """name: the cell's folder, unique in its part, letters, digits, ".", "_" and "-"; settings: everything that decides the outcome, as JSON can hold it."""
+    """name: the cell's folder, unique in its part: letters, digits, ".", "_", "-"; settings: all that decides the outcome, as JSON can
+    hold it."""
 
     name: str
     settings: dict[str, Any]
@@ -79,7 +80,7 @@ class Part(Protocol):
     def measure(self, cell: Cell, study: Study, folder: Path) -> dict[str, Any]:
         """Measure one cell; write folder/requests.csv; return a summary that JSON can hold (finite numbers, None where absent).
 
-        Raises UserError where it cannot be measured (a server that is down, no right to shape a link): the study notes the line and goes on.
+        Raises UserError where it cannot be (a server that is down, no right to shape a link): the study notes the line and goes on.
         """
 
     def results(self, done: Sequence[Done], study: Study) -> Results:
