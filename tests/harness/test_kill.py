@@ -7,7 +7,7 @@ import signal
 import time
 from typing import Any
 
-from yoloperf.harness import lock
+from yoloperf.core import lock
 
 BS4 = "yolov3-tiny_smear_bs4_ep2_lr1_s0"
 

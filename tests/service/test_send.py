@@ -16,7 +16,7 @@ import pytest
 
 from tests.service.standin import StandIn
 from yoloperf.cli import main
-from yoloperf.harness.lock import held
+from yoloperf.core.lock import held
 
 STANDIN = Path(__file__).with_name("standin.py")
 

@@ -18,10 +18,10 @@ from playwright.sync_api import Browser, expect, sync_playwright
 from tests.conftest import missing
 from tests.service.conftest import picture
 from tests.service.live import Live
+from yoloperf.core import lock
 from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import RunDir
 from yoloperf.datasets import smear
-from yoloperf.harness import lock
 from yoloperf.service import training as queue
 from yoloperf.service.model import ServedModel
 from yoloperf.service.runs import comparison

@@ -15,9 +15,9 @@ import torch
 
 from tests.harness.conftest import alive, chain
 from tests.slurm.conftest import SMALL, SlurmHouse
+from yoloperf.core import lock
 from yoloperf.core.errors import UserError
 from yoloperf.datasets import smear
-from yoloperf.harness import lock
 
 LONG = "yolov3-tiny_smear_bs4_ep3_lr1_s0"
 SMEAR = """

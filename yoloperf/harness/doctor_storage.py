@@ -9,13 +9,13 @@ from pathlib import Path
 
 import psutil
 
+from yoloperf.core import lock
 from yoloperf.core.datafolder import look
 from yoloperf.core.errors import UserError
 from yoloperf.core.limits import memory_limit
 from yoloperf.core.roofline import MODELS
 from yoloperf.core.storage import filesystem
 from yoloperf.core.units import show_bytes
-from yoloperf.harness import lock
 from yoloperf.harness.estimate import KEPT_BYTES, PEAK_BYTES
 from yoloperf.harness.finding import Finding
 

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from yoloperf.core import lock
 from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import RunDir
 from yoloperf.core.spec import TrialSpec, from_mapping
-from yoloperf.harness import lock
 from yoloperf.harness.outcome import DONE, judge, read_console
 from yoloperf.harness.sweepfile import Cell
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from yoloperf import __version__
+from yoloperf.core import lock
 from yoloperf.core.environment import collect
 from yoloperf.core.rundir import SUPERSEDED, RunDir
-from yoloperf.harness import lock
 from yoloperf.harness.engines import trainer_of
 from yoloperf.harness.launch import local
 from yoloperf.harness.outcome import Console, judge, memory_kills, read_console

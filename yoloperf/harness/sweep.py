@@ -9,8 +9,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from yoloperf.core import lock
 from yoloperf.core.rundir import RunDir
-from yoloperf.harness import lock
 from yoloperf.harness.outcome import DONE
 from yoloperf.harness.progress import Progress
 from yoloperf.harness.state import CellState, place, state_of

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from yoloperf.harness import lock
+from yoloperf.core import lock
 from yoloperf.harness.launch import slurm
 from yoloperf.harness.launch.submission import Submission, announce, said, survey_of
 from yoloperf.harness.outcome import Console

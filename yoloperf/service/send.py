@@ -12,11 +12,11 @@ from typing import Any
 from tqdm import tqdm
 
 from yoloperf.core.errors import UserError
+from yoloperf.core.lock import held
 from yoloperf.core.units import show_seconds
 from yoloperf.core.verb import Result, Verb
 from yoloperf.datasets.check import unreadable
 from yoloperf.datasets.images import list_images
-from yoloperf.harness.lock import held
 from yoloperf.service.dispatch import Dispatch
 from yoloperf.service.protocol import Answer, Question, node_url
 from yoloperf.service.results import Results

@@ -20,9 +20,8 @@ from typing import Any
 
 import yaml
 
-from yoloperf.core import events
+from yoloperf.core import events, lock
 from yoloperf.core.rundir import RunDir, write_atomic
-from yoloperf.harness import lock
 from yoloperf.harness.gpu import gpus
 from yoloperf.harness.outcome import read_console
 from yoloperf.harness.state import CellState

@@ -29,7 +29,7 @@ def held(path: Path, what: str, wait_s: float = 0.0) -> Iterator[int]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose another folder with --logs") from error
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another folder") from error
     try:
         deadline = time.monotonic() + wait_s
         while not _try(descriptor, fcntl.LOCK_EX, path):
@@ -40,7 +40,7 @@ def held(path: Path, what: str, wait_s: float = 0.0) -> Iterator[int]:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}; make room or choose another folder with --logs") from error
+            raise UserError(f"cannot write {path}: {error.strerror}; make room or choose another folder") from error
         try:
             yield descriptor
         finally:
@@ -69,7 +69,7 @@ def _try(descriptor: int, kind: int, path: Path) -> bool:
         return False
     except OSError as error:
         if error.errno in _UNSUPPORTED:
-            raise UserError(f"the file system of {path} has no file locks ({error.strerror}): choose another folder with --logs") from error
+            raise UserError(f"the file system of {path} has no file locks ({error.strerror}): choose another folder") from error
         raise
     return True
 
