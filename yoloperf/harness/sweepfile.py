@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from yoloperf.core.errors import UserError, choose
 from yoloperf.core.spec import ENGINES, TrialSpec, field_names, from_mapping
+from yoloperf.core.yamlfile import read_yaml
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
 _NUMBERS = ("batch_size", "epochs", "lr_scale", "seed")  # in every trial name
@@ -64,17 +63,7 @@ class SweepSpec:
 
 def load_sweep(path: Path) -> SweepSpec:
     """Read and check a sweep file. Raises UserError with the nearest valid key or file."""
-    try:
-        content = yaml.load(path.read_text(), Loader=_Loader)
-    except FileNotFoundError:
-        folder = path.parent if path.parent.is_dir() and any(path.parent.glob("*.yaml")) else Path("sweeps")
-        files = [str(file) for file in folder.glob("*.yaml")]
-        choose(str(path), files or ["a path of your own, see sweeps/README.md"], "sweep file")
-        raise
-    except OSError as error:
-        raise UserError(f"cannot read sweep file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path, "sweep file")
     sweep = from_content(content, str(path), path.stem)
     sweep.cells()  # a value that cannot be trained with is told now, before anything is written
     return sweep
@@ -186,17 +175,3 @@ def _shown(value: Any) -> str:
 
 def _count(values: Iterable[Hashable]) -> int:
     return len(set(values))
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without two traps of PyYAML: 1e-3 is a number, and a key given twice is an error instead of the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key, count in Counter(map(str, keys)).items():
-            if count > 1:
-                raise yaml.YAMLError(f"key {key!r} is given twice{node.start_mark}")
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))

@@ -1,0 +1,43 @@
+"""YAML files that people write: sweeps, studies."""
+
+import re
+from collections import Counter
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from yoloperf.core.errors import UserError, choose
+
+
+def read_yaml(path: Path, what: str, near: str = "*.yaml") -> Any:
+    """Content of a file. what: what it is in messages; near: which files beside it, or in sweeps/, may have been meant.
+
+    Raises UserError where it is not there, cannot be read or is no YAML.
+    """
+    try:
+        return yaml.load(path.read_text(), Loader=_Loader)
+    except FileNotFoundError:
+        folder = path.parent if path.parent.is_dir() and any(path.parent.glob(near)) else Path("sweeps")
+        files = [str(file) for file in folder.glob(near)]
+        choose(str(path), files or ["a path of your own, see sweeps/README.md"], what)
+        raise
+    except OSError as error:
+        raise UserError(f"cannot read {what} {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without two traps of PyYAML: 1e-3 is a number, and a key given twice is an error instead of the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key, count in Counter(map(str, keys)).items():
+            if count > 1:
+                raise yaml.YAMLError(f"key {key!r} is given twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
