@@ -89,6 +89,14 @@ def test_iou_1_suppresses_nothing_and_max_boxes_cuts(live: Live) -> None:
     assert count(iou=1, max_boxes=2) == 2
 
 
+def test_multi_label_lets_a_box_stand_for_every_class_above_conf(live: Live) -> None:
+    def boxes(**fields: object) -> list[dict[str, object]]:
+        return list(live.detect(picture(1), conf=0.01, iou=1, clip=False, **fields).json()["results"][0]["boxes"])
+
+    single, several = boxes(), boxes(multi_label=True)
+    assert len(several) > len(single) == len({str(box["box"]) for box in several})
+
+
 def test_three_forms_give_the_same_boxes(live: Live, image_root: Path) -> None:
     data = (image_root / "images" / "x.jpg").read_bytes()
     text = base64.b64encode(data).decode()

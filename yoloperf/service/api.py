@@ -62,7 +62,8 @@ def make_router(settings: Settings, registry: Registry, metrics: Metrics, ready:
             batcher = registry.get(intake.choices.model)
             received = time.perf_counter()
             choices = intake.choices
-            found = await _detected(batcher, intake, Options(choices.conf, choices.iou, choices.max_boxes, choices.clip), settings.limits)
+            options = Options(choices.conf, choices.iou, choices.max_boxes, choices.clip, choices.multi_label)
+            found = await _detected(batcher, intake, options, settings.limits)
         results = [_result(batcher, name, own) for (name, _), own in zip(intake.images, found, strict=True)]
         if intake.saved_beside:
             results[0]["output"] = await asyncio.to_thread(_save, intake, batcher, found[0], results[0], settings.limits)

@@ -18,12 +18,13 @@ Boxes = NDArray[np.float32]  # [n, 6]: x1, y1, x2, y2 in pixels of the image, sc
 @dataclass(frozen=True)
 class Options:
     """What a request may choose: lowest score; overlap above which the lesser box of a class goes (1: none goes); most boxes;
-    whether they are cut at the image's edges."""
+    whether they are cut at the image's edges; whether a box stands for every class above conf, or for its best one."""
 
     conf: float = 0.25
     iou: float = 0.45
     max_boxes: int = 300
     clip: bool = True
+    multi_label: bool = False
 
 
 def decode(data: bytes, limits: Limits, name: str) -> Pixels:
@@ -67,4 +68,5 @@ class ServedModel:
 
     def boxes(self, raw: NDArray[np.float32], placed: Letterbox, width: int, height: int, options: Options) -> Boxes:
         """Predictions [P, 5 + C] of one image of that size -> its boxes."""
-        return boxes_of(raw, placed, width, height, options.conf, options.iou, options.max_boxes, options.clip)
+        chosen = (options.conf, options.iou, options.max_boxes, options.clip, options.multi_label)
+        return boxes_of(raw, placed, width, height, *chosen)

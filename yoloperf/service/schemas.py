@@ -19,6 +19,7 @@ class Choices(BaseModel):
     iou: Share = Field(0.45, description="overlap above which the lesser box of a class is dropped; 1 drops none")
     max_boxes: int = Field(300, ge=1, le=MOST_BOXES, description="most boxes an image")
     clip: bool = Field(True, description="cut boxes at the image's edges; what suppresses boxes by itself (iou=1) needs them uncut")
+    multi_label: bool = Field(False, description="a box stands for every class above conf, not only for its best one: how mAP is measured")
     sent_at: float | None = Field(None, allow_inf_nan=False, description="the client's clock in Unix seconds; comes back in the answer")
 
 

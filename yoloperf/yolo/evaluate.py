@@ -69,8 +69,8 @@ def detect_split(
 
 def score(split: Split, detections: Iterator[NDArray[np.float32]]) -> Scores:
     """COCO's figures for detections [n, 6] (as detect_split gives them) of every image of the split in order."""
-    truth, classes = _truth(split)
-    found = [_results(image, boxes) for image, boxes in enumerate(detections)]
+    truth, classes = coco_truth(split)
+    found = [coco_results(image, boxes) for image, boxes in enumerate(detections)]
     results = [result for image in found for result in image]
     if not truth["annotations"]:
         return Scores(None, None, None, None)
@@ -118,7 +118,7 @@ def _best_f1(results: list[dict[str, Any]], correct: NDArray[np.bool_], boxes_of
     return float(precision[:, best].mean()), float(recall[:, best].mean())
 
 
-def _truth(split: Split) -> tuple[dict[str, Any], dict[int, int]]:
+def coco_truth(split: Split) -> tuple[dict[str, Any], dict[int, int]]:
     """The split as a COCO data set, and the number of boxes of every class that occurs."""
     annotations: list[dict[str, Any]] = []
     counts: dict[int, int] = {}
@@ -135,7 +135,7 @@ def _truth(split: Split) -> tuple[dict[str, Any], dict[int, int]]:
     }, counts
 
 
-def _results(image: int, boxes: NDArray[np.float32]) -> list[dict[str, Any]]:
+def coco_results(image: int, boxes: NDArray[np.float32]) -> list[dict[str, Any]]:
     return [
         {"image_id": image, "category_id": int(label), "bbox": [x1, y1, x2 - x1, y2 - y1], "score": confidence}
         for x1, y1, x2, y2, confidence, label in boxes.astype(np.float64).tolist()

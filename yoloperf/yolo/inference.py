@@ -100,8 +100,10 @@ def boxes_of(
     iou: float,
     max_boxes: int = 300,
     clip: bool = True,
+    multi_label: bool = False,
 ) -> NDArray[np.float32]:
     """A runtime's predictions [P, 5 + C] for one image of that size -> its boxes [n, 6]: x1, y1, x2, y2 in pixels of the image,
-    score, class; best score first. An iou of 1 suppresses nothing. clip: cut them at the image's edges."""
-    (found,) = suppress(torch.from_numpy(predictions)[None], confidence, iou, max_boxes, multi_label=False)
+    score, class; best score first. An iou of 1 suppresses nothing. clip: cut them at the image's edges;
+    multi_label: as `suppress` says."""
+    (found,) = suppress(torch.from_numpy(predictions)[None], confidence, iou, max_boxes, multi_label)
     return placed.undo(found.numpy(), width, height, clip)
