@@ -44,10 +44,12 @@ class ServedModel:
         self.name, self.names, self.digest, self.runtime = name, names, digest, runtime
 
     @classmethod
-    def load(cls, name: str, weights: str, runtime: str = "auto", device: str = "auto", threads: int | None = None) -> "ServedModel":
-        """weights: a path or a known name. Raises UserError where they, the runtime or the device cannot be had."""
+    def load(
+        cls, name: str, weights: str, runtime: str = "auto", device: str = "auto", threads: int | None = None, precision: str = "auto"
+    ) -> "ServedModel":
+        """weights: a path or a known name. Raises UserError where they, the runtime, device or precision cannot be had."""
         checkpoint = load_weights(find_weights(weights))
-        return cls(name, checkpoint.class_names(), checkpoint.digest(), make_runtime(checkpoint, runtime, device, threads=threads))
+        return cls(name, checkpoint.class_names(), checkpoint.digest(), make_runtime(checkpoint, runtime, device, precision, threads))
 
     @property
     def img_size(self) -> int:
