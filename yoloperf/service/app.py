@@ -14,7 +14,7 @@ from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 from yoloperf import __version__
-from yoloperf.service import api
+from yoloperf.service import api, clock
 from yoloperf.service.guard import Guard, needs_token
 from yoloperf.service.metrics import Metrics
 from yoloperf.service.model import ServedModel
@@ -46,6 +46,7 @@ def create_app(settings: Settings, models: list[ServedModel]) -> FastAPI:
     app = FastAPI(title="yoloperf", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, redirect_slashes=False)
     app.state.readiness, app.state.registry = readiness, registry
     app.include_router(api.make_router(settings, registry, metrics, readiness))
+    app.include_router(clock.make_router())
     app.include_router(training.router if training else _no_training())
     for name, file in PAGES.items():
         app.add_api_route(name, _page(file), include_in_schema=False)
@@ -67,7 +68,7 @@ class _Training:
         from yoloperf.service.training_api import make_router
 
         def serve(name: str, weights: Path) -> None:
-            registry.add(ServedModel.load(name, str(weights), settings.runtime, settings.device, settings.threads))
+            registry.add(ServedModel.load(name, str(weights), settings.runtime, settings.device, settings.threads, settings.precision))
 
         self.runs = Training(settings.logs, threads=settings.training_threads)
         self.router = make_router(self.runs, serve, lambda: readiness.draining)

@@ -14,6 +14,7 @@ class Settings:
     port: int = 8080
     runtime: str = "auto"
     device: str = "auto"
+    precision: str = "auto"
     threads: int | None = None
     image_root: Path | None = None
     token: str | None = None

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from yoloperf.core.errors import UserError
+from yoloperf.core.spec import PRECISIONS
 from yoloperf.core.verb import Result, Verb
 from yoloperf.service.limits import Limits
 from yoloperf.service.settings import Settings
@@ -29,6 +30,7 @@ def _flags(parser: argparse.ArgumentParser) -> None:
     add("--port", type=int, default=defaults.port, help=f"0: any that is free (default: {defaults.port})")
     add("--runtime", default=defaults.runtime, help="what computes the predictions (default: auto, the fastest that is installed)")
     add("--device", default=defaults.device, help="auto, cpu or a CUDA device index")
+    add("--precision", default=defaults.precision, choices=PRECISIONS, help="arithmetic of the convolutions (default: auto)")
     add("--threads", type=int, help="CPU threads of the predictions (default: every core)")
     add("--image-root", type=Path, help="folder whose images may be asked for by path, and written beside (default: none may)")
     add("--token-file", type=Path, help="file with the token that clients must send (default: none)")
@@ -62,7 +64,8 @@ def _serve(args: argparse.Namespace) -> Result:
     why = "auto: the fastest here at equal mAP" if settings.runtime == "auto" else "asked for"
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     bound = bind(settings.host, settings.port)
-    models = [ServedModel.load(name, path, settings.runtime, settings.device, settings.threads) for name, path in weights]
+    how = (settings.runtime, settings.device, settings.threads, settings.precision)
+    models = [ServedModel.load(name, path, *how) for name, path in weights]
     app = create_app(settings, models)
 
     def say() -> None:
@@ -88,6 +91,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         port=args.port,
         runtime=args.runtime,
         device=args.device,
+        precision=args.precision,
         threads=args.threads,
         image_root=args.image_root,
         token=_token(args.token_file) if args.token_file else None,
