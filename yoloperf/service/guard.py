@@ -1,4 +1,4 @@
-"""What surrounds every request: token, foreign pages, security headers, the line in the log, the counters."""
+"""What surrounds every request: token, foreign pages, security headers, who answered, the line in the log, the counters."""
 
 import hmac
 import logging
@@ -40,12 +40,14 @@ class Guard:
             return
         start = time.perf_counter()
         status = 0
+        host, port = scope["server"]
+        served_by = (b"x-served-by", f"{host}:{port}".encode())  # behind a balancer nothing else tells the replicas apart
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *HEADERS]
+                message["headers"] = [*message.get("headers", ()), *HEADERS, served_by]
             await send(message)
 
         try:
