@@ -54,8 +54,8 @@ def complete_iou(xy_a: Tensor, wh_a: Tensor, xy_b: Tensor, wh_b: Tensor) -> Tens
     """Complete IoU of boxes given by centre and size, [..., 2] each -> [...] (Zheng et al., arXiv:1911.08287)."""
     low = torch.maximum(xy_a - wh_a / 2, xy_b - wh_b / 2)
     high = torch.minimum(xy_a + wh_a / 2, xy_b + wh_b / 2)
-    overlap = (high - low).clamp(min=0).prod(-1)
-    union = wh_a.prod(-1) + wh_b.prod(-1) - overlap + 1e-9
+    overlap = _area((high - low).clamp(min=0))
+    union = _area(wh_a) + _area(wh_b) - overlap + 1e-9
     iou = overlap / union
     hull = torch.maximum(xy_a + wh_a / 2, xy_b + wh_b / 2) - torch.minimum(xy_a - wh_a / 2, xy_b - wh_b / 2)
     distance = ((xy_a - xy_b) ** 2).sum(-1) / ((hull**2).sum(-1) + 1e-9)
@@ -64,6 +64,11 @@ def complete_iou(xy_a: Tensor, wh_a: Tensor, xy_b: Tensor, wh_b: Tensor) -> Tens
     with torch.no_grad():
         weight = shape / (1 - iou + shape + 1e-9)
     return iou - distance - weight * shape
+
+
+def _area(sides: Tensor) -> Tensor:
+    """[..., 2] -> [...]. prod(-1) would make the host wait in the backward pass: its gradient asks whether a side is zero."""
+    return sides[..., 0] * sides[..., 1]
 
 
 def suppress(

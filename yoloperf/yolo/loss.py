@@ -77,8 +77,8 @@ class DetectionLoss:
 
         if head.classes == 1:
             return box, obj, box.new_zeros(())
-        labels = targets[..., 0].long()[:, :, None, None].expand(*inside.shape[:-1]).reshape(-1)
-        one_hot = functional.one_hot(labels, head.classes).float()
+        labels = targets[..., 0][:, :, None, None].expand(*inside.shape[:-1]).reshape(-1)
+        one_hot = (labels[:, None] == torch.arange(head.classes, device=raw.device)).float()
         each = functional.binary_cross_entropy_with_logits(chosen[:, 5:], one_hot, reduction="none").mean(1)
         return box, obj, (each * weight).sum() / count
 
@@ -105,7 +105,7 @@ def assign(shape: torch.Size, anchors: Tensor, targets: Tensor, ratio: float, he
     cells = centre.floor()[:, :, None] + offsets  # [B, M, 3, 2]
     exists = ((cells >= 0) & (cells < side)).all(-1)
     if not head.new_coords:
-        exists[:, :, 1:] = False
+        exists[:, :, 1:].zero_()
     cells = cells.clamp(0, side - 1)
 
     full = (batch, targets.shape[1], count, 3)
