@@ -7,6 +7,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
 import pytest
 import vl_convert
 from playwright.sync_api import Browser, Page
@@ -15,8 +16,9 @@ from yoloperf.cli import main
 from yoloperf.core.record import EpochRecord, KernelRecord, RunRecord, to_csv
 from yoloperf.report.charts_grid import tradeoff
 from yoloperf.report.load import Records
-from yoloperf.report.page import VEGA_LITE, page
+from yoloperf.report.page import page
 from yoloperf.report.page_charts import charts
+from yoloperf.report.shell import VEGA_LITE
 from yoloperf.report.vega import POINTS
 
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)>\u202e\ud800\x00&\"'{{7*7}}"
@@ -278,3 +280,12 @@ def test_costs_that_are_cut_say_of_how_many_once(tmp_path: Path) -> None:
     ]
     html = page(Records(runs, [], []), tmp_path / "report.html").html
     assert "200 of 301 runs are listed" in html and "200 of 201" not in html
+
+
+def test_a_plot_is_saved_as_a_picture(browser: Browser, tmp_path: Path, study: list[RunRecord]) -> None:
+    opened = Opened(browser, write(tmp_path / "report.html", Records(study, [], [])), viewport={"width": 1200, "height": 800})
+    with opened.tab.expect_download() as waiting:
+        opened.tab.locator(".chart button").first.click()
+    picture = cv2.imread(str(waiting.value.path()))
+    assert picture.shape[1] > 1200 and (picture[:3] == 255).all() and picture.min() < 100
+    assert waiting.value.suggested_filename.endswith(".png") and opened.wrong == []

@@ -1,21 +1,13 @@
 """One self-contained HTML page of a set of records: no network, readable without a script, plots with one."""
 
-import base64
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
-
-from yoloperf import __version__
 from yoloperf.core.record import STATUSES, RunRecord
 from yoloperf.core.units import show_seconds
 from yoloperf.report.columns import IDENTITY, RUN_COLUMNS, distinct, failed, in_order, place
-from yoloperf.report.evidence import CONTRADICTED, MIXED, NOT_TESTABLE, SUPPORTED, Finding
+from yoloperf.report.evidence import Finding
 from yoloperf.report.findings import findings
 from yoloperf.report.links import link, log_of
 from yoloperf.report.load import Records
@@ -24,12 +16,11 @@ from yoloperf.report.page_cost import costs
 from yoloperf.report.page_platforms import platform_cards
 from yoloperf.report.page_predict import predicted
 from yoloperf.report.page_tables import MAX_ROWS, anchor, comparisons, overview, runs_table
+from yoloperf.report.shell import MARKS, render
 
-MARKS = {SUPPORTED: "✔", CONTRADICTED: "✘", MIXED: "◐", NOT_TESTABLE: "?"}
 LISTED = 12  # cases against a claim
 RUNS = 8  # of a case that are linked
 LOST = 40  # runs named that did not finish
-VEGA_LITE = "6.4"  # of those that vl-convert-python carries
 
 SECTIONS = {
     "overview": "Overview",
@@ -59,12 +50,12 @@ def page(records: Records, out: Path, sources: Sequence[Path] = (), heading: str
     logs = {str(run.run_id): log_of(run, records.bases) for run in runs}
     links = {name: href for name, log in logs.items() if (href := link(log, out))}
     drawn, missing = charts(records)
-    library, script, style = plot_library(), _asset("page.js"), _asset("page.css")
     made, spent = predicted(runs), costs(runs, records.epochs)
     sections = {id: text for id, text in SECTIONS.items() if (id != "predictions" or made) and (id != "cost" or spent)}
     lost = [run for run in runs if failed(run)]
-    html = _template().render(
-        version=__version__,
+    html = render(
+        "page.html",
+        drawn,
         heading=heading or _heading(runs),
         subtitle=_subtitle(runs),
         sections=sections.items(),
@@ -75,7 +66,6 @@ def page(records: Records, out: Path, sources: Sequence[Path] = (), heading: str
         lost_more=max(0, len(lost) - LOST),
         findings=_judged(runs),
         listed=LISTED,
-        charts=drawn,
         missing=missing,
         compared=comparisons(runs, links),
         titles={name: item.metadata["title"] for name, item in RUN_COLUMNS.items()},
@@ -84,43 +74,8 @@ def page(records: Records, out: Path, sources: Sequence[Path] = (), heading: str
         predicted=made,
         costs=spent,
         sources=", ".join(path.name or str(path) for path in sources),
-        hashes=f"{_hash(library)} {_hash(script)}",
-        css=Markup(style),
-        js=Markup(script),
-        library=Markup(library),
-        data=_json([[spec for _, spec in chart.variants] for chart in drawn]),
     )
     return Page(html, [chart.name for chart in drawn], missing)
-
-
-@cache
-def plot_library() -> str:
-    """Vega, Vega-Lite and vega-embed as one script (BSD-3-Clause), from the wheel of vl-convert-python: nothing is fetched."""
-    import vl_convert  # loads a JavaScript engine: only pages need it
-
-    script = str(vl_convert.javascript_bundle(None, VEGA_LITE))  # type: ignore[arg-type]  # None: no snippet, all of it
-    assert "</script" not in script
-    return script
-
-
-def _template() -> Template:
-    loader = PackageLoader("yoloperf.report")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True).get_template("page.html")
-
-
-def _asset(name: str) -> str:
-    return (Path(__file__).parent / "templates" / name).read_text()
-
-
-def _hash(script: str) -> str:
-    """The script's name in a Content-Security-Policy: nothing else on the page may run."""
-    return "'sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() + "'"
-
-
-def _json(data: object) -> Markup:
-    """Data that no text in it can end: < is written as an escape."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c"))
 
 
 def _heading(runs: Sequence[RunRecord]) -> str:

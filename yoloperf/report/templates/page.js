@@ -101,24 +101,41 @@ const config = {
   range: {category: ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f"]},
 };
 const charts = JSON.parse(document.getElementById("charts").textContent);
+const views = new Map();
 
 async function draw(figure) {
   const plot = figure.querySelector(".plot");
   const select = figure.querySelector("select");
   const spec = structuredClone(charts[figure.dataset.chart][select ? Number(select.value) : 0]);
   const room = plot.clientWidth;
-  const across = room < 620 ? 1 : spec.usermeta.columns;
+  const beside = spec.hconcat || spec.concat;
+  if (spec.hconcat && room < 620) {
+    spec.vconcat = spec.hconcat;
+    delete spec.hconcat;
+  }
+  const across = room < 620 ? 1 : spec.usermeta?.columns ?? spec.columns ?? beside?.length ?? 1;
   const inner = spec.spec || spec;
   const rowed = typeof inner.height === "object";
   const names = room < 620 ? room * 0.62 : Math.min(280, room * 0.45);
-  inner.width = Math.max(rowed ? 120 : 220, Math.floor((room - (across - 1) * 20 - (rowed ? names : 75)) / across));
+  const width = Math.max(rowed ? 120 : 220, Math.floor((room - (across - 1) * 20 - (rowed ? names : 75 * (beside ? across : 1))) / across));
+  for (const part of beside || spec.vconcat || [inner]) part.width = width;
   if (spec.columns) spec.columns = across;
   if (rowed && room < 620) inner.encoding.y.axis = {...inner.encoding.y.axis, labelLimit: Math.floor(names - 10), labelFontSize: 9};
-  if (inner.encoding?.color?.legend) inner.encoding.color.legend.labelLimit = Math.min(inner.encoding.color.legend.labelLimit, room - names - 20);
+  if (inner.encoding?.color?.legend) inner.encoding.color.legend.labelLimit = Math.min(inner.encoding.color.legend.labelLimit ?? 320, room - names - 20);
   const local = {...config, legend: {...config.legend, columns: Math.max(1, Math.floor(room / 190)), labelLimit: Math.min(320, room - 60), layout: {bottom: {anchor: "start", direction: room < 620 ? "vertical" : "horizontal"}}}};
   const {view} = await vegaEmbed(plot, spec, {mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: local});
   plot.dataset.drawn = room;
-  return view;
+  views.set(figure, view);
+}
+
+/* a plot as a picture for other documents: on white, whatever the page is on */
+async function save(figure) {
+  const view = views.get(figure);
+  const background = view.background();
+  const href = await view.background("white").toImageURL("png", 2);
+  view.background(background);
+  const name = figure.querySelector("h3").textContent.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
+  element("a", {href, download: `${name}.png`}).click();
 }
 
 /* a plot is drawn when it comes near, and all of them before printing */
@@ -134,6 +151,12 @@ const near = new IntersectionObserver((entries) => {
 for (const figure of figures) {
   near.observe(figure);
   figure.querySelector("select")?.addEventListener("change", () => draw(figure));
+  const button = element("button", {type: "button", textContent: "PNG", title: "save this plot as a picture"});
+  button.addEventListener("click", async () => {
+    if (!views.has(figure)) await draw(figure);
+    save(figure);
+  });
+  figure.querySelector(".bar").append(button);
 }
 let waiting;
 addEventListener("resize", () => {
