@@ -4,8 +4,10 @@ The standard library's HTTP client: of those at hand it costs a load generator l
 with the service that it measures must cost little.
 """
 
+import contextlib
 import http.client
 import json
+import select
 import socket
 import time
 import urllib.parse
@@ -117,11 +119,18 @@ class Connection:
         self._http.connect()
         self._http.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
+    def try_open(self) -> None:
+        """`open`, and what is wrong is left for the next request to say."""
+        with contextlib.suppress(OSError):
+            self.open()
+
     def exchange(self, request: Request) -> Exchange:
         """Send it and wait for the whole answer. Never raises for what the network or the service does."""
         status, content, node, error = None, b"", None, None
         sent_at, start = time.time(), time.perf_counter()
         try:
+            if self._http.sock is not None and select.select([self._http.sock], [], [], 0)[0]:
+                self._http.close()  # the service closed it while nothing was asked
             if self._http.sock is None:
                 self.open()
             self._http.request("POST", self.base + request.path, request.body, request.headers)
