@@ -2,8 +2,13 @@
 
 import atexit
 import contextlib
+import http.client
+import json
+import urllib.request
 from collections.abc import Sequence
+from typing import Any
 
+from yoloperf.core.errors import UserError, choose
 from yoloperf.offload.services import Service, running
 from yoloperf.offload.study import Place
 
@@ -30,3 +35,18 @@ def release() -> None:
     """End the service that is kept."""
     _kept.clear()
     _open.close()
+
+
+def check_model(url: str, name: str, classes: int) -> dict[str, Any]:
+    """What the service says of a model. Raises UserError where it is down, has no such model, or one of another number of classes."""
+    try:
+        with urllib.request.urlopen(f"{url}/api/models", timeout=10) as answer:
+            models = {model["name"]: model for model in json.load(answer)["models"]}
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{url} does not tell its models ({error or type(error).__name__}): is yoloperf's service running there?"
+        ) from error
+    model = models[choose(name, models, f"model at {url}")]
+    if len(model["classes"]) != classes:
+        raise UserError(f"model {name} has {len(model['classes'])} classes, the data set has {classes}: give weights trained on it")
+    return dict(model)
