@@ -287,5 +287,6 @@ def test_a_plot_is_saved_as_a_picture(browser: Browser, tmp_path: Path, study: l
     with opened.tab.expect_download() as waiting:
         opened.tab.locator(".chart button").first.click()
     picture = cv2.imread(str(waiting.value.path()))
+    assert picture is not None
     assert picture.shape[1] > 1200 and (picture[:3] == 255).all() and picture.min() < 100
     assert waiting.value.suggested_filename.endswith(".png") and opened.wrong == []
