@@ -35,6 +35,7 @@ VERBS = {
     "serve": "yoloperf.service.verbs",
     "data": "yoloperf.datasets.verbs",
     "send": "yoloperf.service.send",
+    "offload": "yoloperf.offload.verbs",
 }
 
 

@@ -220,6 +220,7 @@ def _headings(words: Sequence[str], numeric: Sequence[bool]) -> list[tuple[str, 
 
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "min": 60, "h": 3600, "kJ": 1e3, "MJ": 1e6}
+_UNITS |= {"kbit/s": 1e3, "Mbit/s": 1e6, "Gbit/s": 1e9}
 _UNITS |= {"KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40}
 
 
