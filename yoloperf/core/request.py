@@ -26,7 +26,7 @@ class RequestRecord:
     latency_s: float | None = column("latency", "client", "done - due: what somebody who came then has waited.", "s", show_seconds)
     round_trip_s: float | None = column("round trip", "client", "done - sent.", "s", show_seconds)
     sent_bytes: int | None = column("sent bytes", "client", "Head and body of the request.", "B", show_bytes)
-    received_bytes: int | None = column("received bytes", "client", "Body of the answer.", "B", show_bytes)
+    received_bytes: int | None = column("received bytes", "client", "Head and body of the answer.", "B", show_bytes)
     status: int | None = column("HTTP status", "client", "Empty where no answer came.")
     error: str | None = column("error", "client", "Why there is no result, in a line.")
     upload_s: float | None = column("upload", "both clocks", "First byte sent to the service having read the body.", "s", show_seconds)

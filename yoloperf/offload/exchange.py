@@ -18,6 +18,8 @@ from typing import Any, Self
 from yoloperf.core.request import RequestRecord
 
 _BOUNDARY = "yoloperf-part"
+# what http.client writes beside path and headers
+_HEAD = "POST  HTTP/1.1\r\nHost: 127.0.0.1:12345\r\nAccept-Encoding: identity\r\nContent-Length: 123456\r\n\r\n"
 _STAGES = ("queue_s", "decode_s", "preprocess_s", "inference_s", "postprocess_s", "encode_s")
 
 
@@ -30,6 +32,11 @@ class Request:
     body: bytes
     sample: str
     items: int
+
+    @property
+    def sent_bytes(self) -> int:
+        """Head and body; the head to within the length of the host's name."""
+        return len(_HEAD) + len(self.path) + sum(len(name) + len(value) + 4 for name, value in self.headers.items()) + len(self.body)
 
 
 def encode(path: str, files: Sequence[tuple[str, bytes]], fields: dict[str, str], token: str | None = None) -> Request:
@@ -85,7 +92,7 @@ class Exchange:
             done_s=self.done_at - start_at,
             latency_s=self.done_at - due_at,
             round_trip_s=self.done_at - self.sent_at,
-            sent_bytes=len(self.request.body),
+            sent_bytes=self.request.sent_bytes,
             received_bytes=self.received_bytes,
             status=self.status,
             error=self.error,
@@ -127,6 +134,7 @@ class Connection:
     def exchange(self, request: Request) -> Exchange:
         """Send it and wait for the whole answer. Never raises for what the network or the service does."""
         status, content, node, error = None, b"", None, None
+        head_bytes = 0
         sent_at, start = time.time(), time.perf_counter()
         try:
             if self._http.sock is not None and select.select([self._http.sock], [], [], 0)[0]:
@@ -136,6 +144,7 @@ class Connection:
             self._http.request("POST", self.base + request.path, request.body, request.headers)
             response = self._http.getresponse()
             status, node = response.status, response.headers.get("X-Served-By")
+            head_bytes = len(f"HTTP/1.1 {status} {response.reason}\r\n") + len(response.headers.as_bytes())
             content = response.read()
         except (OSError, http.client.HTTPException) as problem:
             self._http.close()
@@ -144,7 +153,7 @@ class Connection:
         payload = _payload(content) if error is None else None
         if error is None and (status != 200 or payload is None):
             error = _why(status, payload)
-        return Exchange(request, sent_at, done_at, status, payload, len(content), node, error)
+        return Exchange(request, sent_at, done_at, status, payload, head_bytes + len(content), node, error)
 
 
 def _payload(content: bytes) -> dict[str, Any] | None:
