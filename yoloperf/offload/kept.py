@@ -22,7 +22,9 @@ def service_url(place: Place, models: Sequence[str]) -> str:
     for. Raises UserError where it does not start."""
     if place.url:
         return place.url
-    flags = ["--runtime", place.runtime, *(("--threads", str(place.threads)) if place.threads else ())]
+    flags = ["--runtime", place.runtime]
+    flags += ["--precision", place.precision] if place.precision else []
+    flags += ["--threads", str(place.threads)] if place.threads else []
     key = (*models, *flags)
     kept = _kept.get(key)
     if kept is None or kept.process is None or kept.process.poll() is not None:
