@@ -35,6 +35,8 @@ VERBS = {
     "serve": "yoloperf.service.verbs",
     "data": "yoloperf.datasets.verbs",
     "send": "yoloperf.service.send",
+    "load": "yoloperf.offload.load_verb",
+    "keywords": "yoloperf.workloads.verbs",
     "offload": "yoloperf.offload.verbs",
 }
 
