@@ -43,6 +43,20 @@ def smoothed_waiting_s(rate: float, service_s: float, scv: float, arrival_scv: f
     return spread / 2 * busy * service_s / (1 - busy) * correction
 
 
+def smoothed_waits(busy: float, scv: float, arrival_scv: float) -> float:
+    """Probability that a request of that GI/G/1 must wait (the same source)."""
+    shape = (1 + arrival_scv + busy * scv) / (1 + busy * (scv - 1) + busy**2 * (4 * arrival_scv + scv))
+    return busy - (1 - arrival_scv) * busy * (1 - busy) * shape
+
+
+def policy_waits(policy: str, rate: float, service_s: float, scv: float, replicas: int) -> float:
+    """Probability that a request must wait behind a balancer, by the same models as its mean wait; the replicas keep up."""
+    busy = rate * service_s / replicas
+    if policy == "random":
+        return busy
+    return smoothed_waits(busy, scv, 1 / replicas) if policy == "round_robin" else erlang_c(replicas, rate * service_s)
+
+
 def policy_waiting_s(policy: str, rate: float, service_s: float, scv: float, replicas: int) -> float | None:
     """Mean wait behind a balancer.
 
