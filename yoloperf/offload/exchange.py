@@ -144,7 +144,7 @@ class Connection:
             self._http.request("POST", self.base + request.path, request.body, request.headers)
             response = self._http.getresponse()
             status, node = response.status, response.headers.get("X-Served-By")
-            head_bytes = len(f"HTTP/1.1 {status} {response.reason}\r\n") + len(response.headers.as_bytes())
+            head_bytes = len(f"HTTP/1.1 {status} {response.reason}\r\n") + len(response.headers.as_bytes()) + len(response.headers) + 1
             content = response.read()
         except (OSError, http.client.HTTPException) as problem:
             self._http.close()
