@@ -20,6 +20,7 @@ from yoloperf.service.refusal import Refused
 from yoloperf.yolo.images import Pixels
 
 FULL = "full"  # the size of a picture whose file is sent as it is
+LARGEST = 65_500  # pixels a side, of a JPEG
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from yoloperf.core.errors import UserError, choose
+from yoloperf.core.errors import UserError
 from yoloperf.core.record import to_csv
 from yoloperf.core.request import RequestRecord
 from yoloperf.core.rundir import write_atomic
+from yoloperf.offload.checks import part_settings, positive, whole
 from yoloperf.offload.drive import closed_loop
 from yoloperf.offload.exchange import Exchange, Request, encode
 from yoloperf.offload.kept import check_model, service_url
 from yoloperf.offload.part import Cell, Done, Results
 from yoloperf.offload.passes import links_of, send
-from yoloperf.offload.pictures import FULL, Pictures, find_pictures
+from yoloperf.offload.pictures import FULL, LARGEST, Pictures, find_pictures
 from yoloperf.offload.resolution_results import results_of
 from yoloperf.offload.study import Study
 
@@ -27,7 +28,6 @@ _DEFAULTS: dict[str, Any] = {
     "resamples": 200,
     "seconds": 60.0,  # the most for the round trips over a link
 }
-_LARGEST = 65_500  # pixels a side, of a JPEG
 _CONNECTIONS = 2  # while accuracy is measured and time is not
 
 
@@ -145,24 +145,22 @@ def _result(exchange: Exchange) -> dict[str, Any]:
 
 def _settings(study: Study) -> dict[str, Any]:
     """The part's settings with their defaults. Raises UserError naming the key."""
-    own = study.parts.get(PART.name) or {}
-    for key in own:
-        choose(key, _DEFAULTS, "setting of part resolution")
-    settings = {**_DEFAULTS, **own}
+    settings = part_settings(study, PART.name, _DEFAULTS)
     sizes, quality, models = (_several(settings[key], key) for key in ("sizes", "quality", "models"))
-    if not all(size == FULL or _whole(size, 1, _LARGEST) for size in sizes) or not sizes:
-        raise UserError(f"resolution: sizes are pixels of the longer side, 1 to {_LARGEST}, or {FULL}, not {sizes}")
-    if not all(_whole(one, 1, 100) for one in quality) or not quality:
+    if not all(size == FULL or whole(size, 1, LARGEST) for size in sizes) or not sizes:
+        raise UserError(f"resolution: sizes are pixels of the longer side, 1 to {LARGEST}, or {FULL}, not {sizes}")
+    if not all(whole(one, 1, 100) for one in quality) or not quality:
         raise UserError(f"resolution: quality is that of JPEG, 1 to 100, not {quality}")
     if not all(isinstance(model, str) and model.partition("=")[2] for model in models):
         raise UserError(f"resolution: models are NAME=WEIGHTS, not {models}")
+    if len({model.partition("=")[0] for model in models}) < len(models):
+        raise UserError(f"resolution: models have one name twice: give each a NAME=WEIGHTS of its own, not {models}")
     for key, least in (("requests", 1), ("resamples", 2)):
-        if not _whole(settings[key], least, 100_000):
+        if not whole(settings[key], least, 100_000):
             raise UserError(f"resolution: {key} is a whole number of at least {least}, not {settings[key]!r}")
-    seconds = settings["seconds"]
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
-        raise UserError(f"resolution: seconds is a number greater than 0, not {seconds!r}")
-    unique = {"sizes": list(dict.fromkeys(sizes)), "quality": sorted(set(quality)), "models": list(dict.fromkeys(models or [study.model]))}
+    if not positive(settings["seconds"]):
+        raise UserError(f"resolution: seconds is a number greater than 0, not {settings['seconds']!r}")
+    unique = {"sizes": list(dict.fromkeys(sizes)), "quality": sorted(set(quality)), "models": models or [study.model]}
     return {**settings, **unique}
 
 
@@ -170,7 +168,3 @@ def _several(value: Any, key: str) -> list[Any]:
     if not isinstance(value, list):
         raise UserError(f"resolution: {key} must be a list, not {value!r}")
     return value
-
-
-def _whole(value: Any, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most

@@ -179,32 +179,36 @@ def _chart(models: dict[str, list[Size]], links: Sequence[str]) -> Chart:
                 {
                     **shared,
                     "map": size.map50,
-                    "low": size.map50 - (loss.half if loss else 0),
+                    "low": max(0.0, size.map50 - (loss.half if loss else 0)),
                     "high": size.map50 + (loss.half if loss else 0),
                 }
             )
             for link in links:
                 if link in size.round_trips:
                     trips.append({**shared, "link": link, "milliseconds": 1000 * median(size.round_trips[link])})
-    rows = []
+    panels = []
     for model in models:
         own = [value for value in values if value["model"] == model]
-        panels = [_panel(own, "map", "mAP@0.5", f"{model}: accuracy", bars=True)]
-        panels += [
-            _panel(mine, "milliseconds", "round trip (ms)", link)
-            for link in links
-            if (mine := [trip for trip in trips if trip["model"] == model and trip["link"] == link])
-        ]
-        rows.append({"hconcat": panels})
-    spec = {"$schema": "https://vega.github.io/schema/vega-lite/v6.json", "vconcat": rows}
+        panels.append(_panel(own, "map", "mAP@0.5", f"{model}: accuracy", bars=True))
+        for link in links:
+            if mine := [trip for trip in trips if trip["model"] == model and trip["link"] == link]:
+                panels.append(_panel(mine, "milliseconds", "round trip (ms)", f"{model}: {link}"))
+    spec = {"$schema": "https://vega.github.io/schema/vega-lite/v6.json", "concat": panels, "columns": 2}
     note = "Bars: 95 % interval of the difference to the original files. Round trips are medians; a number is the longer side in pixels."
     return Chart("resolution", "mAP and round-trip time against the bytes sent", spec, note)
 
 
 def _panel(values: Sequence[dict[str, Any]], field: str, words: str, title: str, bars: bool = False) -> dict[str, Any]:
-    series = {"field": "quality", "type": "nominal", "title": None}
+    # in the order of the table, and the same in every panel, so that the legends of colour, shape and dash are one
+    domain = sorted({value["quality"] for value in values}, key=lambda quality: (quality != "original", quality))
+    series = {"field": "quality", "type": "nominal", "title": None, "scale": {"domain": domain}}
     place = {
-        "x": {"field": "kilobytes", "type": "quantitative", "scale": {"type": "log"}, "title": "file sent (kB)"},
+        "x": {
+            "field": "kilobytes",
+            "type": "quantitative",
+            "scale": {"type": "log", "nice": False, "padding": 20},
+            "title": "file sent (kB)",
+        },
         "y": {"field": field, "type": "quantitative", "title": words, "scale": {"zero": True}},
     }
     tooltip = [
