@@ -153,7 +153,7 @@ def test_the_same_files_give_the_same_results(folder: Path) -> None:
 
     first = derived()
     assert first["tables/load-rates.csv"] == b"cell,up to,n\n0,1.0 kbit/s,3\n1,11.0 kbit/s,3\n2,21.0 kbit/s,3\n3,31.0 kbit/s,3\n"
-    assert "- **How much can one service take?** ✔ supported: It takes up to 30 requests/s & more" in first["findings.md"].decode()
+    assert "- **How much can one service take?** ✔ supported: It takes up to 30 requests/s & more." in first["findings.md"].decode()
     for name in first:
         (out / name).unlink()
     (out / "plots" / "old.png").touch()

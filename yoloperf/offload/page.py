@@ -10,7 +10,7 @@ from yoloperf.core.record import shown
 from yoloperf.core.units import show_seconds
 from yoloperf.offload.cells import Job
 from yoloperf.offload.part import Finding, Table
-from yoloperf.offload.results import Answer, Said, answers
+from yoloperf.offload.results import Said, answers
 from yoloperf.offload.study import Place, Study
 from yoloperf.report import render as text_tables
 from yoloperf.report.columns import RUN_COLUMNS, title
@@ -26,7 +26,6 @@ EVIDENCE = 8  # cells of a finding that are linked
 class Claim:
     """A finding as the page shows it: mark, class of its look, and (name, address) of the cells it stands on."""
 
-    question: str
     finding: Finding
     mark: str
     look: str
@@ -64,7 +63,7 @@ def page(study: Study, said: Sequence[Said], text: str) -> str:
         first = len(drawn)
         drawn += [Chart(chart.name, chart.title, [("", chart.spec)], chart.note) for chart in item.results.charts]
         sections.append(_section(item, list(enumerate(drawn))[first:]))
-    short = [_claim(item, said) for item in answers(said)]
+    short = [(answer, [_claim(finding, []) for finding in answer.findings]) for answer in answers(said)]
     return render(
         "offload.html",
         drawn,
@@ -92,7 +91,7 @@ def _section(said: Said, charts: list[tuple[int, Chart]]) -> Section:
     return Section(
         said.part.name,
         said.part.title,
-        [_claim(finding, [said]) for finding in said.results.findings],
+        [_claim(finding, said.jobs) for finding in said.results.findings],
         charts,
         [_table(table) for table in said.results.tables],
         _cells(said.jobs),
@@ -101,14 +100,12 @@ def _section(said: Said, charts: list[tuple[int, Chart]]) -> Section:
     )
 
 
-def _claim(item: Answer | Finding, said: Sequence[Said]) -> Claim:
-    question, finding = (item.question, item.finding) if isinstance(item, Answer) else ("", item)
-    of = [part for part in said if not isinstance(item, Answer) or part.part.name == item.part]
-    known = {job.cell.name: f"#{_anchor(job)}" for part in of for job in part.jobs}
+def _claim(finding: Finding, jobs: Sequence[Job]) -> Claim:
+    known = {job.cell.name: f"#{_anchor(job)}" for job in jobs}
     cells = [(name, known[name]) for name in finding.evidence if name in known]
     if finding.verdict is None:
-        return Claim(question, finding, "•", "figure", cells)
-    return Claim(question, finding, MARKS[finding.verdict], finding.verdict.replace(" ", "-"), cells)
+        return Claim(finding, "•", "figure", cells)
+    return Claim(finding, MARKS[finding.verdict], finding.verdict.replace(" ", "-"), cells)
 
 
 def _table(table: Table) -> PageTable:

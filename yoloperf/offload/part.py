@@ -54,11 +54,13 @@ class Chart:
 @dataclass(frozen=True)
 class Finding:
     """A sentence with its numbers. verdict: report.evidence's SUPPORTED, CONTRADICTED, MIXED or NOT_TESTABLE, or None where it is
-    a figure and no claim; evidence: names of the cells it stands on."""
+    a figure and no claim; evidence: names of the cells it stands on; answers: whether it answers the question that the part is for,
+    and so stands on top of the study as well (where none does, the part's first)."""
 
     text: str
     verdict: str | None = None
     evidence: list[str] = field(default_factory=list)
+    answers: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from yoloperf.offload.part import Finding, Part, Results
 from yoloperf.offload.study import Study
 from yoloperf.report.shell import MARKS, VEGA_LITE
 
-# part -> the question that its first finding answers
+# part -> the question that it is for
 QUESTIONS = {
     "places": "Is offloading worth it here, and what would make it so?",
     "resolution": "Which picture size?",
@@ -38,11 +38,11 @@ class Said:
 
 @dataclass(frozen=True)
 class Answer:
-    """A question that the study was made for, and the part's answer."""
+    """A question that the study was made for, and what the part found on it."""
 
     part: str
     question: str
-    finding: Finding
+    findings: list[Finding]
 
 
 def everything(study: Study, parts: Sequence[Part], every: Sequence[Job]) -> list[Said]:
@@ -50,12 +50,14 @@ def everything(study: Study, parts: Sequence[Part], every: Sequence[Job]) -> lis
 
 
 def answers(said: Sequence[Said]) -> list[Answer]:
-    """The study in short: what each part found first. A part that can say nothing yet has no answer."""
-    return [
-        Answer(item.part.name, QUESTIONS.get(item.part.name, item.part.title), item.results.findings[0])
-        for item in said
-        if item.results.findings
-    ]
+    """The study in short. A part that can say nothing yet has no answer."""
+    found = []
+    for item in said:
+        every = item.results.findings
+        if every:
+            chosen = [finding for finding in every if finding.answers] or every[:1]
+            found.append(Answer(item.part.name, QUESTIONS.get(item.part.name, item.part.title), chosen))
+    return found
 
 
 def write_results(study: Study, said: Sequence[Said], folder: Path, text: str) -> list[Path]:
@@ -79,7 +81,7 @@ def results(study: Study, said: Sequence[Said]) -> dict[str, Any]:
     """All of it as JSON can hold it."""
     return {
         "study": asdict(study),
-        "answers": [{"part": item.part, "question": item.question, **asdict(item.finding)} for item in answers(said)],
+        "answers": [asdict(answer) for answer in answers(said)],
         "parts": {
             item.part.name: {
                 "title": item.part.title,
@@ -100,7 +102,8 @@ def _cell(job: Job) -> dict[str, Any]:
 
 def findings_md(study: Study, said: Sequence[Said]) -> str:
     lines = [f"# {study.name}", ""]
-    lines += [f"- **{item.question}** {_sentence(item.finding)}" for item in answers(said)] or ["Nothing was measured yet."]
+    short = [f"- **{answer.question}** {' '.join(map(_sentence, answer.findings))}" for answer in answers(said)]
+    lines += short or ["Nothing was measured yet."]
     for item in said:
         lines += ["", f"## {item.part.title}", ""]
         lines += [f"- {_sentence(finding)}" for finding in item.results.findings] or ["Nothing can be said yet."]
@@ -110,7 +113,8 @@ def findings_md(study: Study, said: Sequence[Said]) -> str:
 
 
 def _sentence(finding: Finding) -> str:
-    return f"{MARKS[finding.verdict]} {finding.verdict}: {finding.text}" if finding.verdict else finding.text
+    text = finding.text if finding.text.endswith(".") else f"{finding.text}."
+    return f"{MARKS[finding.verdict]} {finding.verdict}: {text}" if finding.verdict else text
 
 
 def _csv(rows: Sequence[dict[str, str]]) -> str:

@@ -61,7 +61,7 @@ def _end(study: Study, every: list[Job], said: list[Said], written: list[Path], 
         ends[content["status"]].append(job.name)
         wall_s += content.get("wall_s", 0.0)
     for answer in answers(said):
-        print(f"{answer.question}\n  {answer.finding.text}")
+        print(answer.question, *(f"  {finding.text}" for finding in answer.findings), sep="\n")
     counts = ", ".join(f"{len(names)} {end}" for end, names in ends.items() if names)
     print(f"{counts}, measured in {show_seconds(wall_s)}; {written[0]}")
     code = 1 if ends["failed"] or ends["missing"] else 0
