@@ -37,8 +37,12 @@ def _steps(network: Darknet, optimizer: Any, numbers: range) -> None:
         torch.manual_seed(number)
         for parameter in network.parameters():
             parameter.grad = torch.randn_like(parameter)
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * (number + 1)
+        lr = 1e-3 * (number + 1)
+        if isinstance(optimizer, Optimizer):
+            optimizer.set_lr(lr)
+        else:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
         optimizer.step()
 
 
@@ -57,6 +61,58 @@ def test_it_steps_as_torchs_own_and_goes_on_from_its_state(kind: str) -> None:
     for name, parameter in theirs.named_parameters():
         assert torch.equal(ours.get_parameter(name), parameter), name
         assert torch.equal(resumed.get_parameter(name), parameter), name
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_a_rate_on_the_device_is_the_same_rate(kind: str) -> None:
+    """Bit for bit where float32, which kernels for GPUs read, holds the rate exactly."""
+    recipe = replace(RECIPE, optimizer=kind)
+    host, device = _networks(2)
+    optimizers = Optimizer(host, recipe), Optimizer(device, recipe, capturable=True)
+    for number in range(3):
+        for network, optimizer in zip((host, device), optimizers, strict=True):
+            torch.manual_seed(number)
+            for parameter in network.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            optimizer.set_lr(2.0 ** -(8 + number))
+            optimizer.step()
+    for name, parameter in host.named_parameters():
+        assert torch.equal(device.get_parameter(name), parameter), name
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_scaled_gradients_step_as_unscaled_ones_and_an_overflow_steps_not(kind: str) -> None:
+    """The kernel undoes the loss scale; the first overflow may come before any step, as it does in fp16."""
+    recipe = replace(RECIPE, optimizer=kind)
+    plain, scaled = _networks(2)
+    optimizers = Optimizer(plain, recipe), Optimizer(scaled, recipe)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    for number, overflow in enumerate((True, False, True, False)):
+        scale = scaler.scale(torch.ones(()))
+        for network in (plain, scaled):
+            torch.manual_seed(number)
+            for parameter in network.parameters():
+                parameter.grad = torch.randn_like(parameter) * (1 if network is plain else scale)
+        if overflow:
+            next(scaled.parameters()).grad.view(-1)[0] = torch.inf  # type: ignore[union-attr]
+        else:
+            optimizers[0].step()
+        scaler.step(optimizers[1])  # type: ignore[arg-type]
+        scaler.update()
+    assert scaler.get_scale() == 2.0**14
+    for name, parameter in plain.named_parameters():
+        assert torch.equal(scaled.get_parameter(name), parameter), name
+
+
+def test_a_state_is_loaded_where_the_state_is() -> None:
+    ours, theirs = _networks(2)
+    optimizer, other = Optimizer(ours, RECIPE), Optimizer(theirs, RECIPE)
+    _steps(ours, optimizer, range(1))
+    before = [[id(tensor) for tensor in tensors] for state in other.state_dict()["state"] for tensors in state.values()]
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    after = [tensors for state in other.state_dict()["state"] for tensors in state.values()]
+    assert [[id(tensor) for tensor in tensors] for tensors in after] == before
+    assert all(tensor.abs().sum() > 0 for tensor in after[0]) and other.lr == 1e-3
 
 
 def test_a_training_starts_without_torchs_compiler() -> None:

@@ -18,31 +18,49 @@ _ADAM_BETA2, _ADAM_EPS = 0.999, 1e-8  # PyTorch's defaults
 class Optimizer:
     """AdamW, or SGD with Nesterov momentum, by torch's fused kernels.
 
-    torch.optim's classes compute the same, and import torch._dynamo for it: 1.3 s of every start.
+    torch.optim's classes compute the same, and import torch._dynamo for it: 1.3 s of every start. State tensors stay where
+    they are from the start on, so a CUDA graph may hold their addresses.
     """
 
-    def __init__(self, network: Darknet, recipe: Recipe) -> None:
-        """Weight decay goes to convolution weights only, not to biases and batch norms."""
+    _step_supports_amp_scaling = True  # GradScaler then hands scale and overflow over as tensors, and the host waits for neither
+
+    def __init__(self, network: Darknet, recipe: Recipe, capturable: bool = False) -> None:
+        """Weight decay goes to convolution weights only, not to biases and batch norms.
+
+        capturable: `step` takes the learning rate from device memory, so that a CUDA graph of it follows the schedule.
+        """
         self.recipe = recipe
         parameters = list(network.parameters())
         decayed, plain = ([parameter for parameter in parameters if (parameter.ndim > 1) == matrix] for matrix in (True, False))
         self.param_groups: list[dict[str, Any]] = [  # the name that GradScaler looks for
-            {"params": decayed, "weight_decay": recipe.weight_decay, "lr": recipe.lr0},
-            {"params": plain, "weight_decay": 0.0, "lr": recipe.lr0},
+            {"params": decayed, "weight_decay": recipe.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
         ]
+        self.lr = recipe.lr0
+        self._lr_on_device = torch.full((), recipe.lr0, device=parameters[0].device) if capturable else None
         self._state = [self._fresh(group["params"]) for group in self.param_groups]
 
     def _fresh(self, parameters: list[Tensor]) -> dict[str, Any]:
+        def zeros() -> list[Tensor]:
+            return [torch.zeros_like(parameter, requires_grad=False) for parameter in parameters]
+
         if self.recipe.optimizer == "sgd":
-            return {"momenta": [None] * len(parameters)}  # the kernel makes them in the first step
-        zeros = [[torch.zeros_like(parameter, requires_grad=False) for parameter in parameters] for _ in range(2)]
-        return {"means": zeros[0], "squares": zeros[1], "steps": [torch.zeros((), device=parameter.device) for parameter in parameters]}
+            return {"momenta": zeros()}
+        return {"means": zeros(), "squares": zeros(), "steps": [torch.zeros((), device=parameter.device) for parameter in parameters]}
+
+    def set_lr(self, lr: float) -> None:
+        """Learning rate of the steps to come."""
+        self.lr = lr
+        if self._lr_on_device is not None:
+            self._lr_on_device.fill_(lr)
 
     @torch.no_grad()
     def step(self) -> None:
+        scaling = {name: getattr(self, name, None) for name in ("grad_scale", "found_inf")}  # set by GradScaler during the call
+        common: dict[str, Any] = {"lr": self.lr if self._lr_on_device is None else self._lr_on_device, "maximize": False, "fused": True}
         for group, state in zip(self.param_groups, self._state, strict=True):
             gradients = [parameter.grad for parameter in group["params"]]
-            common: dict[str, Any] = {"lr": group["lr"], "weight_decay": group["weight_decay"], "maximize": False, "fused": True}
+            common |= {"weight_decay": group["weight_decay"], **scaling}
             if self.recipe.optimizer == "sgd":
                 momenta, momentum = state["momenta"], self.recipe.momentum
                 sgd(group["params"], gradients, momenta, momentum=momentum, dampening=0.0, nesterov=True, **common)
@@ -56,16 +74,14 @@ class Optimizer:
                 parameter.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"state": self._state, "lr": [group["lr"] for group in self.param_groups]}
+        return {"state": self._state, "lr": self.lr}
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
-        device = self.param_groups[0]["params"][0].device
-        self._state = [
-            {name: [value if value is None else value.to(device) for value in values] for name, values in state.items()}
-            for state in content["state"]
-        ]
-        for group, lr in zip(self.param_groups, content["lr"], strict=True):
-            group["lr"] = lr
+        for own, saved in zip(self._state, content["state"], strict=True):
+            for name, values in own.items():
+                for value, other in zip(values, saved[name], strict=True):
+                    value.copy_(other)
+        self.set_lr(content["lr"])
 
 
 def learning_rate(recipe: Recipe, scale: float, step: int, steps_per_epoch: int, epochs: int) -> float:
