@@ -55,7 +55,7 @@ def test_run_leaves_events_weights_and_profile(make_dataset: MakeDataset, tmp_pa
     assert start["precision_mode"] == "fp32" and start["gpu_name"] is None
     assert first["startup_s"] > 0
     assert epoch["box_loss"] > 0 and 0 <= epoch["map50"] <= 1 and epoch["gpu_mem_peak_bytes"] is None
-    assert (end["status"], end["epochs_done"]) == ("ok", 2)
+    assert (end["status"], end["epochs_done"], end["no_cuda_graph"]) == ("ok", 2, "no GPU")
     profile = json.loads(rundir.profile.read_text())
     totals = [row["total_s"] for row in profile["kernels"]]
     assert profile["domain"] == "cpu" and totals == sorted(totals, reverse=True)

@@ -132,6 +132,11 @@ class BoxTable:
         self.rows = np.concatenate([np.zeros((0, 5)), *boxes])
         self.rows[:, 1:] *= np.tile(np.repeat(sizes, self.counts, 0), 2)
 
+    @property
+    def most(self) -> int:
+        """The largest M that `move` gives."""
+        return _padded(TILES * int(self.counts.max()))
+
     def move(self, pictures: Pictures, size: int) -> NDArray[np.float32]:
         """Boxes of the pictures, normalised to them, [B, M, 5], M a multiple of 32, unused rows 0.
 
@@ -141,9 +146,7 @@ class BoxTable:
         tile = np.repeat(np.arange(len(count)), count)  # of every box, over all pictures
         first = np.cumsum(count) - count
         rows = self.rows[self.starts[pictures.image].ravel()[tile] + np.arange(len(tile)) - first[tile]]
-        scale, shift, low, high = (
-            values.reshape(-1, 2)[tile] for values in (pictures.scale, pictures.shift, pictures.low, pictures.high)
-        )
+        scale, shift, low, high = (values.reshape(-1, 2)[tile] for values in (pictures.scale, pictures.shift, pictures.low, pictures.high))
         centre, extent = rows[:, 1:3] * scale + shift, rows[:, 3:5] * np.abs(scale)
         low, high = np.clip(centre - extent / 2, low, high), np.clip(centre + extent / 2, low, high)
         left = high - low
@@ -152,7 +155,10 @@ class BoxTable:
 
         picture = tile[keep] // TILES
         number = np.bincount(picture, minlength=len(pictures))
-        most = max(1, -(-int(number.max()) // _TARGET_STEP)) * _TARGET_STEP
-        padded = np.zeros((len(pictures), most, 5), np.float32)
+        padded = np.zeros((len(pictures), _padded(int(number.max())), 5), np.float32)
         padded[picture, np.arange(len(picture)) - (np.cumsum(number) - number)[picture]] = moved
         return padded
+
+
+def _padded(boxes: int) -> int:
+    return max(1, -(-boxes // _TARGET_STEP)) * _TARGET_STEP

@@ -28,10 +28,13 @@ class Compute:
     threads: int
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Context in which convolutions run in the chosen precision; a no-op in fp32."""
+        """Context in which convolutions run in the chosen precision; a no-op in fp32.
+
+        Weights are cast anew in every context, which uses each of them once: a CUDA graph must not find the casts of another.
+        """
         if self.precision == "fp32":
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
+        return torch.autocast(self.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16, cache_enabled=False)
 
     def synchronise(self) -> None:
         """Wait until the device has done everything it was given, so that a clock may be read."""

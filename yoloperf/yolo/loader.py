@@ -53,6 +53,11 @@ class TrainingBatches:
     def __len__(self) -> int:
         return len(self.starts)
 
+    @property
+    def most_boxes(self) -> int:
+        """No batch has more rows of targets."""
+        return self.table.most
+
     def images_in(self, batch: int) -> int:
         """Images of a batch (from 0), the parts of all processes together."""
         return min(self.batch_size, len(self.images) - self.starts[batch])

@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--profile-range", action="store_true", help="only mark these steps (cudaProfilerStart/Stop) for nsys or nvprof around the process"
     )
+    flags.add_argument("--no-cuda-graph", action="store_true", help="have a GPU's steps launched kernel by kernel")
     return flags
 
 
@@ -118,6 +119,8 @@ def run(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> in
         images = open_images(train, spec.img_size, spec.cache, folder, workers)
         val_images = open_images(val, spec.img_size, spec.cache, folder, workers)
         trainer = Trainer(spec, recipe, network, list(config.names), compute, train, images, pool, rundir, interrupts, world)
+        if args.no_cuda_graph:
+            trainer.drop_graph("switched off")
         if args.resume:
             trainer.resume()
         facts = _facts(trainer, config, train, val, workers)
@@ -154,7 +157,10 @@ def run(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> in
         result = trainer.result
         assert result is not None
         rates = {key: getattr(result, key) for key in ("images_per_s", "step_time_s", "data_time_s", "gpu_mem_peak_bytes")}
-        emit("run_end", status="ok", reason=None, epochs_done=trainer.epochs_done, wall_s=time.perf_counter() - started, **rates)
+        how: dict[str, Any] = {"wall_s": time.perf_counter() - started, "no_cuda_graph": trainer.no_graph}
+        emit("run_end", status="ok", reason=None, epochs_done=trainer.epochs_done, **how, **rates)
+        if compute.device.type == "cuda":
+            print(f"no CUDA graph: {trainer.no_graph}" if trainer.no_graph else "steps ran as a CUDA graph")
         print(_verdict(result, facts["flops_per_image"]))
         print(f"best weights: {rundir.best_weights}")
         if args.profile_steps:
@@ -263,6 +269,7 @@ def _profile(trainer: Trainer, steps: int, rundir: RunDir, observe: Callable[...
     """Observe steps that change nothing which is kept: every checkpoint is written already."""
     batch = next(trainer.batches.epoch(1, mosaic=True))
     trainer.network.train()
+    trainer.drop_graph("profiled")  # nsys sees a graph as one kernel
     try:
         summary = observe(lambda: trainer.train_step(batch), steps, trainer.compute.device)
     except RuntimeError as error:  # the profiler's or the device's: the training that it follows is done all the same

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -16,9 +15,11 @@ from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import RunDir
 from yoloperf.core.spec import TrialSpec
 from yoloperf.datasets.labels import Split
+from yoloperf.yolo.clock import StepClock
 from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.device import Compute
 from yoloperf.yolo.evaluate import Scores, evaluate
+from yoloperf.yolo.graph import GraphedStep, obstacle
 from yoloperf.yolo.images import Images
 from yoloperf.yolo.interrupt import Interrupts, Stopped
 from yoloperf.yolo.loader import Batch, TrainingBatches, to_network
@@ -27,8 +28,6 @@ from yoloperf.yolo.optimise import AveragedWeights, Optimizer, learning_rate
 from yoloperf.yolo.recipe import Recipe
 from yoloperf.yolo.weights import Checkpoint, load_weights, save_checkpoint
 from yoloperf.yolo.world import World
-
-_WARMUP_STEPS = 3  # the first steps of a process allocate, tune and compile: they are left out of rates
 
 
 @dataclass(frozen=True)
@@ -84,16 +83,21 @@ class Trainer:
         self.joined = world.join(self.network)
         self.batches = TrainingBatches(train, images, recipe, spec.img_size, spec.batch_size, spec.seed, pool, world)
         self.loss = DetectionLoss(network, recipe, spec.img_size, world)
-        self.optimizer = Optimizer(self.network, recipe)
+        self.optimizer = Optimizer(self.network, recipe, capturable=compute.device.type == "cuda")
         self.averaged = AveragedWeights(self.network, recipe)
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
+        self._obstacle = obstacle(world, spec.accumulate)
+        self.graph: GraphedStep | None = None
+        if self._obstacle is None:
+            shape = spec.batch_size, spec.img_size, self.batches.most_boxes
+            self.graph = GraphedStep(self.device_step, self.optimizer.zero_grad, *shape, compute.device)
         self.epochs_done = 0
         self.step = 0  # of the optimiser, over all epochs
         self.best: float | None = None
         self.result: EpochResult | None = None  # of the last finished epoch
         self._begun = _Begun()
         self._started = False
-        self._clock = _StepClock(compute)
+        self._clock = StepClock(compute)
 
     def run_epoch(self, on_first_step: Callable[[], None]) -> dict[str, float | None]:
         """The training steps of the next epoch that are not done yet; returns its rates. Raises Stopped between two steps."""
@@ -133,7 +137,16 @@ class Trainer:
 
     def train_step(self, batch: Batch, last_of_sum: bool = True) -> Tensor:
         """Forward, backward and, when the sum of gradients is complete, one optimiser step. Returns the losses [3]."""
-        pixels, targets = batch
+        if last_of_sum:
+            self.optimizer.set_lr(self.learning_rate())
+        parts = self.graph(*batch) if self.graph else self.device_step(*batch, last_of_sum)
+        if last_of_sum:
+            self.averaged.update()
+            self.step += 1
+        return parts
+
+    def device_step(self, pixels: Tensor, targets: Tensor, last_of_sum: bool = True) -> Tensor:
+        """What of a step can be recorded as a CUDA graph: no number comes from the host or goes there. Returns the losses [3]."""
         images = to_network(pixels, self.compute.device)
         targets = targets.to(self.compute.device, non_blocking=True)
         with self.compute.autocast():
@@ -141,14 +154,19 @@ class Trainer:
         losses = self.loss(outputs, targets)
         self.scaler.scale(losses.total / self.spec.accumulate).backward()  # type: ignore[no-untyped-call]
         if last_of_sum:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate()
             self.scaler.step(self.optimizer)  # type: ignore[arg-type]  # it asks for param_groups and step only
             self.scaler.update()
             self.optimizer.zero_grad()
-            self.averaged.update()
-            self.step += 1
         return losses.parts
+
+    @property
+    def no_graph(self) -> str | None:
+        """Why steps do not run as a CUDA graph, or None where they do."""
+        return self.graph.reason if self.graph else self._obstacle
+
+    def drop_graph(self, reason: str) -> None:
+        """Steps to come run kernel by kernel."""
+        self.graph, self._obstacle = None, reason
 
     def learning_rate(self) -> float:
         return learning_rate(self.recipe, self.spec.lr_scale, self.step, -(-len(self.batches) // self.spec.accumulate), self.spec.epochs)
@@ -172,7 +190,7 @@ class Trainer:
             assert self._begun.losses is not None
             box, obj, cls = (self._begun.losses / len(self.batches)).tolist()
             self.result = EpochResult(
-                self.epochs_done, self.optimizer.param_groups[0]["lr"], box, obj, cls, **scores.asdict(),
+                self.epochs_done, self.optimizer.lr, box, obj, cls, **scores.asdict(),
                 train_s=self._begun.train_s, val_s=val_s, **rates, gpu_mem_peak_bytes=self.compute.peak_memory_bytes(),
             )  # fmt: skip
             self._begun = _Begun()
@@ -237,47 +255,3 @@ class Trainer:
     def steps_begun(self) -> int:
         """Batches of the next epoch that are behind an interrupted training."""
         return self._begun.batches
-
-
-class _StepClock:
-    """Times of steps and of waiting for data, without a device synchronisation in the loop."""
-
-    def __init__(self, compute: Compute) -> None:
-        self.compute, self.warmup_left = compute, _WARMUP_STEPS
-        self.on_gpu = compute.device.type == "cuda"
-
-    def start_epoch(self) -> None:
-        self.compute.synchronise()
-        self.images: list[int] = []
-        self.waits: list[float] = []
-        self.marks: list[Any] = []
-        self._mark()
-        self._waiting = time.perf_counter()
-
-    def data_ready(self) -> None:
-        self.waits.append(time.perf_counter() - self._waiting)
-
-    def step_done(self, images: int) -> None:
-        self.images.append(images)
-        self._mark()
-        self._waiting = time.perf_counter()
-
-    def _mark(self) -> None:
-        if self.on_gpu:
-            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            event.record()
-            self.marks.append(event)
-        else:
-            self.marks.append(time.perf_counter())
-
-    def end_epoch(self) -> dict[str, float | None]:
-        """images_per_s, step_time_s and data_time_s (medians) of the steps after warm-up; None where none are left."""
-        self.compute.synchronise()
-        pairs = zip(self.marks, self.marks[1:], strict=False)
-        times = [start.elapsed_time(end) * 1e-3 if self.on_gpu else end - start for start, end in pairs]
-        skip = min(self.warmup_left, len(times))
-        self.warmup_left -= skip
-        times, waits, images = times[skip:], self.waits[skip:], self.images[skip:]
-        if not times:
-            return {"images_per_s": None, "step_time_s": None, "data_time_s": None}
-        return {"images_per_s": sum(images) / sum(times), "step_time_s": median(times), "data_time_s": median(waits)}
