@@ -52,6 +52,22 @@ def charts(records: Sequence[RequestRecord], bound_s: float | None = None, prefi
     return [_over_time(records, bound_s, prefix), _distribution(answered, bound_s, prefix), _send_lag(answered, prefix)]
 
 
+def rates_chart(points: Sequence[tuple[float, float, str]]) -> Chart:
+    """points: requests per second, latency in seconds, which statistic."""
+    divisor, axis = scale("s", "latency", [latency for _, latency, _ in points])
+    lines = {
+        "data": {"values": [{"rate": rate, "latency": latency / divisor, "what": what} for rate, latency, what in points]},
+        "mark": {"type": "line", "point": True},
+        "encoding": {
+            "x": {"field": "rate", "type": "quantitative", "title": "requests/s"},
+            "y": {"field": "latency", "type": "quantitative", "title": axis, "scale": {"type": "log"}},
+            "color": {"field": "what", "scale": {"range": ["#d95f02", "#31688e"]}, "legend": {"title": None, "orient": "bottom"}},
+            "strokeDash": {"field": "what", "legend": {"title": None, "orient": "bottom"}},
+        },
+    }
+    return Chart("load_rates", "Latency against rate", _spec([lines]))
+
+
 def _over_time(records: Sequence[RequestRecord], bound_s: float | None, prefix: str) -> Chart:
     divisor, axis = scale("s", "latency", [record.latency_s or 0.0 for record in records])
     shown = sorted(records, key=lambda record: record.latency_s or 0.0)

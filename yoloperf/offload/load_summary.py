@@ -1,4 +1,4 @@
-"""What a load says: its figures, and whether they are those of the service. From the records and LoadGen's verdict alone."""
+"""A load and what it says: its figures, and whether they are those of the service or of the client."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,7 +7,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from yoloperf.core.record import to_csv
 from yoloperf.core.request import RequestRecord
+from yoloperf.core.rundir import write_atomic
 from yoloperf.core.units import show_seconds
 from yoloperf.offload.exchange import Request
 from yoloperf.offload.loadgen import Load, Outcome, percentile, run
@@ -42,6 +44,16 @@ def self_test(requests: Sequence[Request], load: Load, folder: Path) -> Client:
     assert latencies, "the null server answers everything"
     late = percentile(lags, 0.99) if lags else None
     return Client(percentile(latencies, 0.5), percentile(latencies, 0.99), late, _rate(outcome.records) or 0.0)
+
+
+def measure(
+    url: str, requests: Sequence[Request], load: Load, folder: Path, *, cell: str = "", offset_s: float | None = None
+) -> tuple[Outcome, dict[str, Any]]:
+    """A test of the client and one of the service; requests.csv and LoadGen's files are in the folder."""
+    client = self_test(requests, load, folder / "loadgen" / "null")
+    outcome = run(url, requests, load, folder / "loadgen", cell=cell, offset_s=offset_s)
+    write_atomic(folder / "requests.csv", to_csv(RequestRecord, outcome.records))
+    return outcome, summarise(outcome, client)
 
 
 def good(records: Sequence[RequestRecord]) -> list[RequestRecord]:

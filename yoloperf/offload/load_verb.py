@@ -18,7 +18,7 @@ from yoloperf.core.verb import Result, Verb
 from yoloperf.offload.exchange import Request
 from yoloperf.offload.load_charts import charts, save_png, times_table
 from yoloperf.offload.load_data import find_target, make_requests
-from yoloperf.offload.load_summary import self_test, summarise
+from yoloperf.offload.load_summary import measure, summarise
 from yoloperf.offload.loadgen import CONNECTIONS, SCENARIOS, Load, Outcome, capacity, run
 from yoloperf.offload.part import Table
 from yoloperf.offload.search import Peak, Probe, find_peak
@@ -62,16 +62,6 @@ def _run(args: argparse.Namespace) -> Result:
     write_atomic(folder / "load.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
     _show(result, _write_views(outcome, folder))
     return (130 if outcome.interrupted else int(not result["valid"])), result
-
-
-def measure(
-    url: str, requests: Sequence[Request], load: Load, folder: Path, *, cell: str = "", offset_s: float | None = None
-) -> tuple[Outcome, dict[str, Any]]:
-    """A test of the client and one of the service; requests.csv and LoadGen's files are in the folder."""
-    client = self_test(requests, load, folder / "loadgen" / "null")
-    outcome = run(url, requests, load, folder / "loadgen", cell=cell, offset_s=offset_s)
-    write_atomic(folder / "requests.csv", to_csv(RequestRecord, outcome.records))
-    return outcome, summarise(outcome, client)
 
 
 def _search(url: str, requests: Sequence[Request], load: Load, folder: Path) -> Peak:
