@@ -15,6 +15,8 @@ from yoloperf.report.evidence import CONTRADICTED, MIXED, NOT_TESTABLE, SUPPORTE
 
 _IN_SERVICE = ("queue", "decode", "preprocess", "inference", "postprocess", "encode")
 _STAGES = ("upload", *_IN_SERVICE, "download", "network", "other")
+_TOGETHER = dict.fromkeys(("decode", "preprocess"), "to pixels") | dict.fromkeys(("postprocess", "encode", "other"), "boxes and answer")
+_DRAWN = ("upload", "queue", "to pixels", "inference", "boxes and answer", "download", "network")
 _GAIN = 0.05  # of an image's time: what more images a request must bring to be worth while
 _LEAST_REPEATS = 5
 _RESAMPLES = 2000
@@ -172,12 +174,12 @@ def _missing(links: dict[str, list[Batch]]) -> Iterable[Finding]:
 
 def _chart(links: dict[str, list[Batch]]) -> Chart:
     values = [
-        {"link": link, "images": batch.images, "stage": name, "order": _STAGES.index(name), "milliseconds": 1000 * seconds / batch.images}
+        {"link": link, "images": batch.images, "stage": name, "order": _DRAWN.index(name), "milliseconds": 1000 * seconds / batch.images}
         for link, batches in links.items()
         for batch in batches
-        for name, seconds in batch.stages.items()
+        for name, seconds in _drawn(batch.stages).items()
     ]
-    used = [name for name in _STAGES if any(value["stage"] == name for value in values)]
+    used = [name for name in _DRAWN if any(value["stage"] == name for value in values)]
     panel = {
         "width": 260,
         "height": 220,
@@ -197,7 +199,16 @@ def _chart(links: dict[str, list[Batch]]) -> Chart:
         "facet": {"field": "link", "type": "nominal", "title": None, "sort": list(links)},
         "columns": 2,
         "spec": panel,
-        "resolve": {"scale": {"y": "independent"}},
+        "resolve": {"scale": {"y": "independent"}, "axis": {"x": "independent"}},
     }
     note = "Mean of a request's stages, divided by its images; stages are stacked in the order in which they come. The scales differ."
     return Chart("batches", "Where an image's time goes, by images a request", spec, note)
+
+
+def _drawn(stages: dict[str, float]) -> dict[str, float]:
+    """Stages as the picture has them: the small ones together."""
+    drawn: dict[str, float] = {}
+    for name, seconds in stages.items():
+        together = _TOGETHER.get(name, name)
+        drawn[together] = drawn.get(together, 0.0) + seconds
+    return drawn
