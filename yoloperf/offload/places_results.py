@@ -1,0 +1,231 @@
+"""What the cells of part "places" say: where the time goes, how it is spread, when to send work away."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from yoloperf.core.request import RequestRecord
+from yoloperf.core.units import show_seconds
+from yoloperf.offload.breakeven import Model, Sample, break_even, sample_of, show_rate, verdict
+from yoloperf.offload.part import Done, Finding, Results, Table
+from yoloperf.offload.places_charts import boxes, by_bandwidth, by_latency, by_speed, stacked
+from yoloperf.offload.study import Place, Study
+from yoloperf.report.evidence import CONTRADICTED, MIXED, NOT_TESTABLE, SUPPORTED
+
+IN_PROCESS, LOCAL, REMOTE, ABOVE, BELOW = "in-process", "local", "remote", "just-above", "just-below"
+STAGES = ("upload", "queue", "decode", "preprocess", "inference", "postprocess", "encode", "download")
+_BAR = 0.95  # of the round trip: what the stages must account for
+_GOOD = 0.1  # of a prediction: what passes for right
+_SAME = 0.2  # of the local time: by more it is not the machine that the prediction was made on
+
+Rows = Sequence[RequestRecord]
+
+
+def results_of(done: Sequence[Done], study: Study, rtt_s: float, down_over_up: float) -> Results:
+    cells = {one.cell.name: one for one in done}
+    rows = {name: answered(one.requests) for name, one in cells.items()}
+    places = {name: own for name, own in rows.items() if name not in (ABOVE, BELOW) and own}
+    if not places:
+        return Results([], [], [])
+    tables = [_stages(places), _spread(places)]
+    charts = [boxes(places), stacked({name: _means(own) for name, own in places.items()})]
+    findings = _accounted(places, cells)
+    if IN_PROCESS in places and REMOTE in places:
+        sample = sample_of(places[IN_PROCESS], places[REMOTE])
+        model, many = sample.model(), sample.resampled(study.seed)
+        found = break_even(sample, rtt_s, down_over_up, study.seed)
+        img_size = cells[IN_PROCESS].summary.get("img_size")
+        say = verdict(model, found, img_size, rtt_s)
+        findings.insert(0, Finding(say[0].upper() + say[1:] + ".", None, [IN_PROCESS, REMOTE]))
+        measured = [(one, split(one)) for one in (cells.get(BELOW), cells.get(ABOVE)) if one and one.requests]
+        findings += _confirmed(cells, study.seed, float(model.local_s))
+        linked, how_well = _links(cells, rows, model)
+        findings += how_well
+        tables += [*linked, *_costs(model, study)]
+        points = [(one.summary["link"]["up_bps"], float(own.model().remote_s())) for one, own in measured]
+        charts += [
+            by_bandwidth(model, many, found, points, rtt_s, down_over_up),
+            *by_latency(model, many, down_over_up),
+            *by_speed(model, many, down_over_up),
+        ]
+    return Results(tables, charts, findings)
+
+
+def answered(rows: Rows) -> list[RequestRecord]:
+    return [row for row in rows if row.error is None and row.round_trip_s is not None]
+
+
+def split(one: Done) -> Sample:
+    """A cell that measured both places by turns."""
+    here = [row for row in one.requests if str(row.cell).endswith(f"/{IN_PROCESS}")]
+    return sample_of(here, [row for row in one.requests if str(row.cell).endswith(f"/{REMOTE}")])
+
+
+def _means(rows: Rows) -> dict[str, float]:
+    """Mean seconds of each stage that any request has."""
+    found = {}
+    for stage in STAGES:
+        values = [value for row in rows if (value := getattr(row, f"{stage}_s")) is not None]
+        if values:
+            found[stage] = float(np.mean(values))
+    return found
+
+
+def share(rows: Rows) -> float:
+    """Of the round trips, what the stages account for."""
+    known = sum(getattr(row, f"{stage}_s") or 0.0 for row in rows for stage in STAGES)
+    return known / sum(row.round_trip_s or 0.0 for row in rows)
+
+
+def _stages(places: dict[str, list[RequestRecord]]) -> Table:
+    table = []
+    for name, rows in places.items():
+        means = _means(rows)
+        table.append(
+            {"place": name, "requests": str(len(rows))}
+            | {stage: show_seconds(means[stage]) if stage in means else "" for stage in STAGES}
+            | {"total": show_seconds(float(np.mean([row.round_trip_s for row in rows]))), "accounted for": f"{100 * share(rows):.1f} %"}
+        )
+    note = (
+        "Means. Upload and download are differences of the two clocks, whose offset is estimated before and after; empty where it is not "
+        "known, or where nothing is sent."
+    )
+    return Table("places_stages", "Where the time goes", table, note)
+
+
+def _spread(places: dict[str, list[RequestRecord]]) -> Table:
+    table = []
+    for name, rows in places.items():
+        kinds = {
+            "upload": [row.upload_s for row in rows],
+            "prediction": [row.inference_s for row in rows],
+            "in the service": [row.server_s for row in rows],
+            "download": [row.download_s for row in rows],
+            "total": [row.round_trip_s for row in rows],
+        }
+        for kind, all_values in kinds.items():
+            values = np.array([value for value in all_values if value is not None])
+            if len(values) and not (name == IN_PROCESS and kind in ("upload", "in the service", "download")):
+                table.append({"place": name, "time": kind, **_moments(values)})
+    return Table("places_spread", "How the times are spread", table, "Kurtosis: excess over the normal distribution's, which has 0.")
+
+
+def _moments(values: "np.ndarray[Any, Any]") -> dict[str, str]:
+    shown = {"mean": values.mean(), "median": np.median(values), "p99": np.quantile(values, 0.99)}
+    several = len(values) > 3 and np.ptp(values) > 0
+    return {key: show_seconds(float(value)) for key, value in shown.items()} | {
+        "standard deviation": show_seconds(float(values.std(ddof=1))) if several else "",
+        "skewness": f"{stats.skew(values, bias=False):.2f}" if several else "",
+        "kurtosis": f"{stats.kurtosis(values, bias=False):.2f}" if several else "",
+    }
+
+
+def _accounted(places: dict[str, list[RequestRecord]], cells: dict[str, Done]) -> list[Finding]:
+    if LOCAL not in places:
+        return []
+    reason, error_s = (cells[LOCAL].summary.get(key) for key in ("clock_reason", "clock_error_s"))
+    if reason or error_s is None:
+        return [Finding(f"Upload and download are not known: {reason}.", NOT_TESTABLE, [LOCAL])]
+    found = share(places[LOCAL])
+    text = (
+        f"The stages account for {100 * found:.1f} % of the round trip to a service on this machine (at least {100 * _BAR:.0f} % are asked "
+        f"for), with clocks aligned to {show_seconds(error_s)}."
+    )
+    return [Finding(text, SUPPORTED if found >= _BAR else CONTRADICTED, [LOCAL])]
+
+
+def _confirmed(cells: dict[str, Done], seed: int, local_s: float) -> list[Finding]:
+    """Whether remote is faster just above the predicted bandwidth and slower just below it. local_s: as the prediction had it."""
+    texts, verdicts, evidence = [], [], []
+    for name, sign in ((ABOVE, 1), (BELOW, -1)):
+        if name not in cells:
+            continue
+        reason = cells[name].summary.get("reason")
+        if reason:
+            return [Finding(f"{reason[0].upper()}{reason[1:]}.", NOT_TESTABLE, [name])]
+        sample = split(cells[name])
+        here_s, there_s = float(sample.model().local_s), float(sample.model().remote_s())
+        low, high = np.quantile(sign * sample.resampled(seed).gain_s(), (0.025, 0.975))
+        if abs(here_s / local_s - 1) > _SAME:
+            text = (
+                f"The local place took {show_seconds(local_s)} when break-even was predicted and {show_seconds(here_s)} when it was to be"
+            )
+            return [Finding(f"{text} confirmed: measure {name} again on a machine that does nothing else.", NOT_TESTABLE, [name])]
+        verdicts.append(SUPPORTED if low > 0 else CONTRADICTED if high < 0 else MIXED)
+        rate = show_rate(cells[name].summary["link"]["up_bps"])
+        texts.append(f"at {rate} ({name.replace('-', ' ')}) remote takes {show_seconds(there_s)}, local {show_seconds(here_s)}")
+        evidence.append(name)
+    if not texts:
+        return []
+    worst = next((each for each in (CONTRADICTED, MIXED) if each in verdicts), SUPPORTED if len(texts) == 2 else MIXED)
+    words = {SUPPORTED: "is confirmed", CONTRADICTED: "is not confirmed", MIXED: "is confirmed in part"}[worst]
+    return [Finding(f"The predicted break-even {words} by measurement: {'; '.join(texts)}.", worst, evidence)]
+
+
+def _links(cells: dict[str, Done], rows: dict[str, list[RequestRecord]], model: Model) -> tuple[list[Table], list[Finding]]:
+    """Prediction against measurement over every link, and whether it pays there."""
+    table, errors, pays = [], [], []
+    for name, one in cells.items():
+        link = one.summary.get("link")
+        if not link or not rows[name]:
+            continue
+        own = split(one).model() if name in (ABOVE, BELOW) else sample_of(rows[IN_PROCESS], rows[name]).model()
+        measured, predicted = float(own.remote_s()), float(model.remote_s(link["up_bps"], link["down_bps"], link["rtt_s"]))
+        table.append(
+            {
+                "link": link["name"],
+                "up": show_rate(link["up_bps"]) if link["up_bps"] else "not limited",
+                "down": show_rate(link["down_bps"]) if link["down_bps"] else "not limited",
+                "round trip of the link": show_seconds(link["rtt_s"]),
+                "measured": show_seconds(measured),
+                "predicted": show_seconds(predicted),
+                "difference": f"{100 * (predicted / measured - 1):+.1f} %",
+                "local": show_seconds(float(own.local_s)),
+                "faster": "remote" if measured < own.local_s else "local",
+            }
+        )
+        errors.append((abs(predicted / measured - 1), name))
+        if name not in (ABOVE, BELOW):
+            pays.append((link["name"], measured < own.local_s))
+    if not table:
+        return [], []
+    worst, where = max(errors)
+    findings = [
+        Finding(
+            f"The model of the round trip is within {100 * worst:.1f} % of what was measured over {len(errors)} links (worst: {where}).",
+            SUPPORTED if worst <= _GOOD else CONTRADICTED,
+            [name for _, name in errors],
+        )
+    ]
+    for yes, words in ((True, "Remote is faster over"), (False, "Local is faster than remote over")):
+        names = [name for name, paid in pays if paid is yes]
+        if names:
+            findings.append(Finding(f"{words} {', '.join(names)}.", None, [f"{REMOTE}-{name}" for name in names]))
+    return [Table("places_links", "The model against the links", table, "Medians of each picture, mean over pictures.")], findings
+
+
+def _costs(model: Model, study: Study) -> list[Table]:
+    """Energy and money of a picture on either machine while it works, where its power and price are known."""
+    table = []
+    for place, busy_s in ((study.local, float(model.local_s)), (study.remote, float(model.server_s))):
+        if place.power_w is not None or place.price_per_hour is not None:
+            table.append(
+                {
+                    "place": place.name,
+                    "busy": show_seconds(busy_s),
+                    "energy per image": _energy(place, busy_s),
+                    "price of 1000 images": _price(place, busy_s),
+                }
+            )
+    note = "Power and price as the study file states them, times how long a picture keeps a machine busy; no idle time, no network."
+    return [Table("places_costs", "Energy and money", table, note)] if table else []
+
+
+def _energy(place: Place, busy_s: float) -> str:
+    return "" if place.power_w is None else f"{place.power_w * busy_s:.3g} J"
+
+
+def _price(place: Place, busy_s: float) -> str:
+    return "" if place.price_per_hour is None else f"{1000 * place.price_per_hour * busy_s / 3600:.3g}"
