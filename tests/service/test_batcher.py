@@ -66,7 +66,7 @@ def test_images_that_come_meanwhile_are_inferred_together(workers: Workers) -> N
     found = [future.result(5) for future in first + rest]
     assert runtime.batches == [1, 4, 4, 1]
     assert sorted(own.batch_size for own in found) == [1, 1] + [4] * 8
-    assert all(own.boxes.shape == (1, 6) and (own.width, own.height) == (64, 48) for own in found)
+    assert all(own.result.boxes.shape == (1, 6) and (own.result.width, own.result.height) == (64, 48) for own in found)
     assert batcher.waiting == 0
 
 

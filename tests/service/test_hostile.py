@@ -103,5 +103,5 @@ def test_openapi_document_is_true(live: Live) -> None:
 
             with suppress(Unsatisfiable):  # nothing about a request without parameters can be invalid
                 ask_it()
-    assert {path for path, _ in seen} == {"/api/detect", "/api/models", "/healthz", "/readyz", "/metrics"}
+    assert {path for path, _ in seen} == {"/api/detect", "/api/predict", "/api/models", "/api/clock", "/healthz", "/readyz", "/metrics"}
     assert seen["/api/detect", 415] + seen["/api/detect", 422] > 40

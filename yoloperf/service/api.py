@@ -11,11 +11,13 @@ from fastapi import APIRouter, Request, Response
 from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import write_atomic
 from yoloperf.service import schemas
+from yoloperf.service.answer import Arrived, answered, finished
 from yoloperf.service.batcher import Batcher, Found
 from yoloperf.service.intake import Body, Budget, Intake, read
 from yoloperf.service.limits import Limits
 from yoloperf.service.metrics import Metrics
-from yoloperf.service.model import Options, decode
+from yoloperf.service.model import Options, Seen, decode
+from yoloperf.service.predict_api import add_predict
 from yoloperf.service.refusal import Refused
 from yoloperf.service.registry import Registry
 from yoloperf.service.settings import Settings
@@ -42,18 +44,17 @@ def make_router(settings: Settings, registry: Registry, metrics: Metrics, ready:
     documented: dict[int | str, dict[str, Any]] = {
         status: {"model": schemas.ErrorAnswer, "description": text} for status, text in _REFUSALS.items()
     }
-    documented[200] = {"model": schemas.Answer}
 
     @router.post(
         "/api/detect",
         tags=["detection"],
         summary="Find objects in images",
-        responses=documented,
+        responses={**documented, 200: {"model": schemas.Answer}},
         openapi_extra={"requestBody": schemas.detect_body()},
         response_class=Response,
     )
     async def detect(request: Request) -> Response:
-        received_at, start = time.time(), time.perf_counter()
+        arrived = Arrived()
         # before the body has come: an overloaded service has better to do than to read what it will refuse
         registry.check_room()
         with Body(request, settings.limits, budget) as body:
@@ -63,32 +64,13 @@ def make_router(settings: Settings, registry: Registry, metrics: Metrics, ready:
             received = time.perf_counter()
             choices = intake.choices
             options = Options(choices.conf, choices.iou, choices.max_boxes, choices.clip, choices.multi_label)
-            found = await _detected(batcher, intake, options, settings.limits)
+            found = await finished(batcher, intake.images, options, settings.limits)
         results = [_result(batcher, name, own) for (name, _), own in zip(intake.images, found, strict=True)]
         if intake.saved_beside:
             results[0]["output"] = await asyncio.to_thread(_save, intake, batcher, found[0], results[0], settings.limits)
-        encoded = json.dumps(results, allow_nan=False)
-        last = max(found, key=lambda one: one.done_at)
-        end = time.perf_counter()
-        timing = {
-            "receive_s": received - start,
-            **vars(last.times),
-            "encode_s": end - last.done_at,
-            "total_s": end - start,
-        }
-        head = {
-            "model": batcher.model.name,
-            "model_digest": batcher.model.digest,
-            "runtime": batcher.model.runtime.name,
-            "timing": {**timing, "batch_size": last.batch_size},
-            "sent_at": choices.sent_at,
-            "received_at": received_at,
-            "answered_at": time.time(),
-        }
-        content = f'{json.dumps(head, allow_nan=False)[:-1]}, "results": {encoded}}}'
-        stages = ", ".join(f"{name.removesuffix('_s')};dur={1000 * seconds:.3f}" for name, seconds in timing.items())
-        headers = {"Server-Timing": stages, "Cache-Control": "no-store"}
-        return Response(content, media_type="application/json", headers=headers)
+        return answered(batcher, found, results, arrived, received, choices.sent_at)
+
+    add_predict(router, settings, registry, budget, documented)
 
     @router.get(
         "/api/models", tags=["detection"], summary="Models that are served", response_model=schemas.Models, responses=_token_refusals()
@@ -97,14 +79,15 @@ def make_router(settings: Settings, registry: Registry, metrics: Metrics, ready:
         served = [
             {
                 "name": model.name,
+                "kind": model.kind,
                 "classes": model.names,
                 "img_size": model.img_size,
                 "runtime": model.runtime.name,
                 "precision": model.runtime.precision,
                 "digest": model.digest,
-                "default": number == 0,
+                "default": registry.is_default(model),
             }
-            for number, model in enumerate(registry.models)
+            for model in registry.models
         ]
         return {"models": served, "training": settings.allow_training, "max_image_bytes": settings.limits.image_bytes}
 
@@ -147,24 +130,13 @@ def _token_refusals() -> dict[int | str, dict[str, Any]]:
     return {401: {"model": schemas.ErrorAnswer, "description": _REFUSALS[401]}}
 
 
-async def _detected(batcher: Batcher, intake: Intake, options: Options, limits: Limits) -> list[Found]:
-    futures = batcher.submit(intake.images, options)
-    try:
-        async with asyncio.timeout(limits.answer_s):
-            return await asyncio.gather(*map(asyncio.wrap_future, futures))
-    except TimeoutError as error:
-        raise Refused(503, "timeout", "the answer took too long: try again later", retry_after_s=5) from error
-    finally:
-        for future in futures:  # of no use any more if one of them failed
-            future.cancel()
-
-
 def _result(batcher: Batcher, name: str, found: Found) -> dict[str, Any]:
     names = batcher.model.names
     boxes: list[dict[str, Any]] = []
     counts: dict[str, int] = {}
-    width, height = found.width, found.height
-    for x1, y1, x2, y2, score, label in found.boxes.tolist():
+    seen: Seen = found.result
+    width, height = seen.width, seen.height
+    for x1, y1, x2, y2, score, label in seen.boxes.tolist():
         own = names[int(label)]
         counts[own] = counts.get(own, 0) + 1
         boxes.append(
@@ -185,7 +157,7 @@ def _save(intake: Intake, batcher: Batcher, found: Found, result: dict[str, Any]
     name, data = intake.images[0]
     picture = intake.saved_beside.with_name(f"{intake.saved_beside.stem}_detected.jpg")
     names = batcher.model.names
-    detections = [Detection(int(label), names[int(label)], score, *corners) for *corners, score, label in found.boxes.tolist()]
+    detections = [Detection(int(label), names[int(label)], score, *corners) for *corners, score, label in found.result.boxes.tolist()]
     output = str(Path(name).with_name(picture.name))
     try:
         save_picture(picture, annotate(decode(data, limits, name), detections))

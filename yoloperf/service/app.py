@@ -1,7 +1,7 @@
 """The ASGI application: routes, the page, errors in one shape."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,17 @@ from yoloperf import __version__
 from yoloperf.service import api, clock
 from yoloperf.service.guard import Guard, needs_token
 from yoloperf.service.metrics import Metrics
-from yoloperf.service.model import ServedModel
 from yoloperf.service.refusal import Refused
 from yoloperf.service.registry import Registry
+from yoloperf.service.served import Served, load_model
 from yoloperf.service.settings import Settings
 
 PAGE = Path(__file__).parent / "page"
 PAGES = {"/": PAGE / "index.html"} | {f"/{file.stem}": file for file in PAGE.glob("*.html") if file.stem != "index"}
 
 
-def create_app(settings: Settings, models: list[ServedModel]) -> FastAPI:
-    """models: the first is the default. The application's state has `readiness` and `registry`."""
+def create_app(settings: Settings, models: Sequence[Served]) -> FastAPI:
+    """models: of each kind the first is the default. The application's state has `readiness` and `registry`."""
     metrics, readiness = Metrics(), api.Readiness()
     registry = Registry(settings.limits, metrics, settings.max_batch, settings.max_wait_s, settings.queue)
     for model in models:
@@ -68,7 +68,7 @@ class _Training:
         from yoloperf.service.training_api import make_router
 
         def serve(name: str, weights: Path) -> None:
-            registry.add(ServedModel.load(name, str(weights), settings.runtime, settings.device, settings.threads, settings.precision))
+            registry.add(load_model(name, str(weights), settings.runtime, settings.device, settings.threads, settings.precision))
 
         self.runs = Training(settings.logs, threads=settings.training_threads)
         self.router = make_router(self.runs, serve, lambda: readiness.draining)
@@ -120,7 +120,8 @@ def _bug(request: Request, error: Exception) -> Response:
 def _document(app: FastAPI, token: bool) -> dict[str, Any]:
     """The OpenAPI document."""
     if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, summary="Find objects in images", routes=app.routes)
+        summary = "Find objects in images, and label images and sounds"
+        document = get_openapi(title=app.title, version=app.version, summary=summary, routes=app.routes)
         if token:
             document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
             for path, methods in document["paths"].items():

@@ -1,6 +1,6 @@
-"""Dynamic batching: images of all requests meet between decoding and inference.
+"""Dynamic batching: files of all requests (images, or sounds) meet between decoding and inference.
 
-    submit -> a thread of the pool decodes -> ready -> the device's one thread infers what has arrived -> one thread makes boxes
+    submit -> a thread of the pool decodes -> ready -> the device's one thread infers what has arrived -> one thread makes results
 
 The device's thread serves the models in the order in which their images became ready. A batch that is not full waits, for at most
 `max_wait_s`, only while further images are being decoded: an image that comes alone does not wait at all.
@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yoloperf.service.limits import Limits
-from yoloperf.service.model import Boxes, Options, ServedModel, decode
 from yoloperf.service.refusal import Refused
-from yoloperf.yolo.images import Letterbox, Pixels
+from yoloperf.service.served import Served
 
 _LONGEST_RETRY_S = 30
 
@@ -37,11 +37,9 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class Found:
-    """An image's size and boxes, the times it took, the size of the batch that it was in, and when it was done (perf_counter)."""
+    """What the model's `finish` gave, the times it took, the size of the batch that it was in, and when it was done (perf_counter)."""
 
-    width: int
-    height: int
-    boxes: Boxes
+    result: Any
     times: StageTimes
     batch_size: int
     done_at: float
@@ -59,7 +57,7 @@ class Workers:
     def __post_init__(self) -> None:
         self.pool = ThreadPoolExecutor(self.decoders, "decode")
         self.device = ThreadPoolExecutor(1, "device")
-        self.finisher = ThreadPoolExecutor(1, "boxes")
+        self.finisher = ThreadPoolExecutor(1, "finish")
 
     def close(self) -> None:
         """Return when everything that was submitted is done."""
@@ -71,14 +69,13 @@ class Workers:
 class _Image:
     name: str
     data: bytes
-    options: Options
+    options: Any
     arrived_at: float
     future: "Future[Found]" = field(default_factory=Future)
     times: StageTimes = field(default_factory=StageTimes)
     since: float = 0.0  # end of the latest stage
-    pixels: Pixels | None = None
-    placed: Letterbox | None = None
-    size: tuple[int, int] = (0, 0)  # width, height
+    prepared: Any = None  # the network's input
+    placed: Any = None  # what `finish` must know
 
 
 class Batcher:
@@ -86,7 +83,7 @@ class Batcher:
 
     def __init__(
         self,
-        model: ServedModel,
+        model: Served,
         workers: Workers,
         limits: Limits,
         max_batch: int = 16,
@@ -115,7 +112,7 @@ class Batcher:
             wait_s = min(_LONGEST_RETRY_S, 1 + int(waiting * self._image_s))
             raise Refused(429, "busy", f"{waiting} images are waiting already: try again in {wait_s} s", retry_after_s=wait_s)
 
-    def submit(self, images: list[tuple[str, bytes]], options: Options) -> list["Future[Found]"]:
+    def submit(self, images: list[tuple[str, bytes]], options: Any) -> list["Future[Found]"]:
         """A future for each (name, file content). One that is cancelled before its inference is not computed.
 
         Raises Refused (429) where the queue is full; futures raise it for what is no image.
@@ -146,11 +143,10 @@ class Batcher:
 
     def _prepare(self, image: _Image) -> None:
         start = time.perf_counter()
-        pixels = decode(image.data, self.limits, image.name)
+        content = self.model.decode(image.data, self.limits, image.name)
         image.data = b""
         decoded = time.perf_counter()
-        image.size = (pixels.shape[1], pixels.shape[0])
-        image.pixels, image.placed = self.model.prepare(pixels)
+        image.prepared, image.placed = self.model.prepare(content)
         image.since = time.perf_counter()
         image.times.queue_s = start - image.arrived_at
         image.times.decode_s, image.times.preprocess_s = decoded - start, image.since - decoded
@@ -166,7 +162,7 @@ class Batcher:
         if batch:
             start = time.perf_counter()
             try:
-                raw = self.model.infer([image.pixels for image in batch if image.pixels is not None])
+                raw = self.model.infer([image.prepared for image in batch])
             except Exception as error:  # handed to whoever waits for these images; the next batch may do better
                 for image in batch:
                     image.future.set_exception(error)
@@ -174,7 +170,7 @@ class Batcher:
             end = time.perf_counter()
             self._image_s += ((end - start) / len(batch) - self._image_s) / 8
             for image, own in zip(batch, raw, strict=True):
-                image.pixels = None
+                image.prepared = None
                 image.times.queue_s += start - image.since
                 image.times.inference_s, image.since = end - start, end
                 self.workers.finisher.submit(self._finish, image, own, len(batch))
@@ -191,17 +187,16 @@ class Batcher:
         return [image for image in taken if image.future.set_running_or_notify_cancel()]
 
     def _finish(self, image: _Image, raw: NDArray[np.float32], batch_size: int) -> None:
-        assert image.placed is not None
         start = time.perf_counter()
         try:
-            boxes = self.model.boxes(raw, image.placed, *image.size, image.options)
+            result = self.model.finish(raw, image.placed, image.options)
         except Exception as error:  # handed to whoever waits for the image
             image.future.set_exception(error)
             return
         done = time.perf_counter()
         image.times.queue_s += start - image.since
         image.times.postprocess_s = done - start
-        found = Found(*image.size, boxes, image.times, batch_size, done)
+        found = Found(result, image.times, batch_size, done)
         self.observe(self.model.name, found)
         image.future.set_result(found)
 

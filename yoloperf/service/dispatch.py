@@ -209,7 +209,7 @@ class Dispatch:
             response = await self._http.get(f"{node.url}/api/models", timeout=_PROBE_TIMEOUT_S)
             if response.status_code != 200:
                 raise ServiceError.of(response, node.url)
-            models = response.json()["models"]
+            models = [model for model in response.json()["models"] if model.get("kind", "detection") == "detection"]
         except httpx2.TransportError as error:
             node.fault = str(ServiceError.unreachable(node.url, error))
             return None
@@ -223,5 +223,5 @@ class Dispatch:
         for model in models:
             if model["name"] == wanted or (wanted is None and model["default"]):
                 return model["name"], model["digest"]
-        node.fault = f"{node.url} has no model {wanted!r}, only {', '.join(model['name'] for model in models)}"
+        node.fault = f"{node.url} has no detector {wanted or ''!r}, only {', '.join(model['name'] for model in models)}"
         return None

@@ -1,4 +1,4 @@
-"""Reading a detection request in its three forms, never more of it than the limits allow."""
+"""Reading a request, for detection in its three forms, never more of it than the limits allow."""
 
 import asyncio
 import binascii
@@ -6,20 +6,21 @@ import json
 import os
 import stat
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
 from multipart import MultipartError, ParserLimitReached, PushMultipartParser, parse_options_header
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from yoloperf.service.limits import Limits
 from yoloperf.service.refusal import Refused
-from yoloperf.service.schemas import Choices, ManyImages, OneImage, PathRequest
+from yoloperf.service.schemas import Choices, ManyImages, OneImage, PathRequest, Predicting
 
-Asked = TypeVar("Asked", bound=Choices)
+Asked = TypeVar("Asked", bound=BaseModel)
 
 _FORM_BYTES = 65_536
 _FIELD_BYTES = 4096
@@ -80,31 +81,46 @@ class Body:
 async def read(request: Request, body: Body, image_root: Path | None) -> Intake:
     """Raises Refused for everything that is not a well-formed request within the limits."""
     limits = body.limits
+    async with _receiving(request, limits) as (kind, boundary):
+        if kind == "multipart/form-data":
+            return Intake(*await _multipart(body, boundary, Choices))
+        if kind == "application/json":
+            return await asyncio.to_thread(_json, await body.whole(limits.request_bytes), limits)
+        if kind == "application/x-www-form-urlencoded":
+            return await asyncio.to_thread(_path, await body.whole(_FORM_BYTES), limits, image_root)
+        raise Refused(415, "unknown-form", "send multipart/form-data, application/json or application/x-www-form-urlencoded")
+
+
+async def read_files(request: Request, body: Body) -> tuple[Predicting, list[tuple[str, bytes]]]:
+    """A request for labels: choices, and files as (name, content). Raises Refused as `read` does."""
+    async with _receiving(request, body.limits) as (kind, boundary):
+        if kind == "multipart/form-data":
+            return await _multipart(body, boundary, Predicting)
+        raise Refused(415, "unknown-form", "send multipart/form-data")
+
+
+@asynccontextmanager
+async def _receiving(request: Request, limits: Limits) -> AsyncIterator[tuple[str, str]]:
+    """Gives the content type and its boundary; what takes too long in the block is refused."""
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Refused(415, "encoded", "send the body as it is, without Content-Encoding")
     try:
         async with asyncio.timeout(limits.receive_s):
-            if kind == "multipart/form-data":
-                return await _multipart(body, options.get("boundary", ""))
-            if kind == "application/json":
-                return await asyncio.to_thread(_json, await body.whole(limits.request_bytes), limits)
-            if kind == "application/x-www-form-urlencoded":
-                return await asyncio.to_thread(_path, await body.whole(_FORM_BYTES), limits, image_root)
+            yield kind, options.get("boundary", "")
     except TimeoutError as error:
-        raise Refused(408, "too-slow", f"the request did not arrive within {limits.receive_s:g} s: send fewer or smaller images") from error
+        raise Refused(408, "too-slow", f"the request did not arrive within {limits.receive_s:g} s: send fewer or smaller files") from error
     except ClientDisconnect as error:
         raise Refused(400, "disconnected", "the client left") from error
-    raise Refused(415, "unknown-form", "send multipart/form-data, application/json or application/x-www-form-urlencoded")
 
 
-async def _multipart(body: Body, boundary: str) -> Intake:
+async def _multipart(body: Body, boundary: str, schema: type[Asked]) -> tuple[Asked, list[tuple[str, bytes]]]:
     limits = body.limits
     fields: dict[str, str] = {}
     images: list[tuple[str, bytes]] = []
     try:
         parser = PushMultipartParser(
-            boundary, max_segment_size=limits.image_bytes, max_segment_count=limits.images + len(Choices.model_fields)
+            boundary, max_segment_size=limits.image_bytes, max_segment_count=limits.images + len(schema.model_fields)
         )
         parts: list[bytes] = []
         async for chunk in body.chunks(limits.request_bytes):
@@ -115,7 +131,7 @@ async def _multipart(body: Body, boundary: str) -> Intake:
                     segment = event
                 else:
                     content, parts = b"".join(parts), []
-                    if segment.filename is not None or segment.name not in Choices.model_fields:
+                    if segment.filename is not None or segment.name not in schema.model_fields:
                         images.append((segment.filename or segment.name, content))
                     elif len(content) > _FIELD_BYTES:
                         raise Refused(413, "field-too-large", f"{segment.name} may have {_FIELD_BYTES} bytes")
@@ -127,7 +143,7 @@ async def _multipart(body: Body, boundary: str) -> Intake:
         raise Refused(413, "request-too-large", text) from error
     except (MultipartError, ValueError) as error:
         raise Refused(400, "malformed", f"this is no complete multipart/form-data ({error}): let a library write it") from error
-    return _checked(_validated(Choices, fields), images, limits)
+    return _validated(schema, fields), _counted(images, limits)
 
 
 def _json(content: bytes, limits: Limits) -> Intake:
@@ -140,7 +156,7 @@ def _json(content: bytes, limits: Limits) -> Intake:
     request = _validated(ManyImages, value) if "images" in value else _validated(OneImage, value)
     texts = request.images if isinstance(request, ManyImages) else [request.image]
     images = [(str(number), _base64(text, str(number), limits)) for number, text in enumerate(texts[: limits.images + 1])]
-    return _checked(request, images, limits)
+    return Intake(request, _counted(images, limits))
 
 
 def _path(content: bytes, limits: Limits, image_root: Path | None) -> Intake:
@@ -210,12 +226,12 @@ def _base64(text: str, name: str, limits: Limits) -> bytes:
         raise Refused(422, "not-base64", "this is no base64 (RFC 4648, with padding)", name) from error
 
 
-def _checked(choices: Choices, images: list[tuple[str, bytes]], limits: Limits) -> Intake:
+def _counted(images: list[tuple[str, bytes]], limits: Limits) -> list[tuple[str, bytes]]:
     if not images:
-        raise Refused(422, "no-image", "send at least one image, in a field of the name image")
+        raise Refused(422, "no-image", "send at least one image or sound, in a field of the name image or file")
     if len(images) > limits.images:
         raise _too_many(limits)
-    return Intake(choices, images)
+    return images
 
 
 def _too_many(limits: Limits) -> Refused:

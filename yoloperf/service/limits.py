@@ -13,10 +13,11 @@ _LONGEST_SIDE = 65_500  # of a JPEG; OpenCV's resize counts in 16 bits
 
 @dataclass(frozen=True)
 class Limits:
-    """Per image: bytes and pixels; per request: images, bytes, seconds for the body to arrive and for the answer."""
+    """Per image: bytes and pixels; per sound: bytes; per request: files, bytes, seconds for the body to arrive and for the answer."""
 
     image_bytes: int = 20_000_000
     pixels: int = 50_000_000
+    sound_bytes: int = 2_000_000
     images: int = 64
     request_bytes: int = 100_000_000
     receive_s: float = 30

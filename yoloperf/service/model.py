@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloperf.service.limits import Limits, check_image, not_an_image
+from yoloperf.workloads.kinds import DETECTION
 from yoloperf.yolo.images import Letterbox, Pixels, letterbox
 from yoloperf.yolo.inference import boxes_of
 from yoloperf.yolo.runtimes import Runtime, make_runtime
@@ -39,7 +40,23 @@ def decode(data: bytes, limits: Limits, name: str) -> Pixels:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """An image's size and boxes."""
+
+    width: int
+    height: int
+    boxes: Boxes
+
+
+Placed = tuple[Letterbox, int, int]  # how an image lies in the network's input; its width and height
+
+
 class ServedModel:
+    """A detector; a Served."""
+
+    kind = DETECTION
+
     def __init__(self, name: str, names: list[str], digest: str, runtime: Runtime) -> None:
         self.name, self.names, self.digest, self.runtime = name, names, digest, runtime
 
@@ -60,15 +77,20 @@ class ServedModel:
         for size in (1, batch):
             self.runtime(np.zeros((size, self.img_size, self.img_size, 3), np.uint8))
 
-    def prepare(self, image: Pixels) -> tuple[Pixels, Letterbox]:
+    def decode(self, data: bytes, limits: Limits, name: str) -> Pixels:
+        return decode(data, limits, name)
+
+    def prepare(self, decoded: Pixels) -> tuple[Pixels, Placed]:
         """Network input [S, S, 3] and how the image lies in it."""
-        return letterbox(image, self.img_size)
+        pixels, placed = letterbox(decoded, self.img_size)
+        return pixels, (placed, decoded.shape[1], decoded.shape[0])
 
-    def infer(self, pixels: list[Pixels]) -> NDArray[np.float32]:
+    def infer(self, inputs: list[Pixels]) -> NDArray[np.float32]:
         """Inputs of a batch -> predictions [B, P, 5 + C]."""
-        return self.runtime(np.stack(pixels))
+        return self.runtime(np.stack(inputs))
 
-    def boxes(self, raw: NDArray[np.float32], placed: Letterbox, width: int, height: int, options: Options) -> Boxes:
-        """Predictions [P, 5 + C] of one image of that size -> its boxes."""
+    def finish(self, raw: NDArray[np.float32], placed: Placed, options: Options) -> Seen:
+        """Predictions [P, 5 + C] of one image -> its boxes."""
+        letterboxed, width, height = placed
         chosen = (options.conf, options.iou, options.max_boxes, options.clip, options.multi_label)
-        return boxes_of(raw, placed, width, height, *chosen)
+        return Seen(width, height, boxes_of(raw, letterboxed, width, height, *chosen))

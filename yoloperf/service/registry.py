@@ -5,8 +5,8 @@ from yoloperf.core.limits import available_cores
 from yoloperf.service.batcher import Batcher, Workers
 from yoloperf.service.limits import Limits
 from yoloperf.service.metrics import Metrics
-from yoloperf.service.model import ServedModel
 from yoloperf.service.refusal import Refused
+from yoloperf.service.served import DETECT, Served, route_of
 
 
 class Registry:
@@ -18,20 +18,33 @@ class Registry:
         self.workers = Workers(available_cores())
         self._batchers: dict[str, Batcher] = {}
 
-    def add(self, model: ServedModel) -> None:
+    def add(self, model: Served) -> None:
         """Warm the model up and serve it. Takes seconds: not for the event loop."""
         self.workers.device.submit(model.warm_up, self.max_batch).result()
         batcher = Batcher(model, self.workers, self.limits, self.max_batch, self.max_wait_s, self.queue, self.metrics.image)
         self.metrics.watch_queue(model.name, lambda: batcher.waiting)
         self._batchers = {**self._batchers, model.name: batcher}
 
-    def get(self, name: str | None = None) -> Batcher:
-        """The model's batcher; without a name that of the first model. Raises Refused (404)."""
+    def get(self, name: str | None = None, route: str = DETECT) -> Batcher:
+        """The model's batcher; without a name that of the route's first model. Raises Refused (404; 422 for a model of another route)."""
         batchers = self._batchers
         try:
-            return batchers[choose(name, batchers, "model") if name else next(iter(batchers))]
+            found = batchers[choose(name, batchers, "model")] if name else self._first(route)
         except UserError as error:
             raise Refused(404, "unknown-model", str(error)) from error
+        if found is None or route_of(found.model) != route:
+            model = (found or next(iter(batchers.values()))).model
+            own, kind = route_of(model), model.kind
+            raise Refused(422, "another-kind", f"{model.name} is a model for {kind}: send to {own}, or choose another model")
+        return found
+
+    def _first(self, route: str) -> Batcher | None:
+        return next((batcher for batcher in self._batchers.values() if route_of(batcher.model) == route), None)
+
+    def is_default(self, model: Served) -> bool:
+        """Whether its route takes it where none is named."""
+        first = self._first(route_of(model))
+        return first is not None and first.model is model
 
     def check_room(self) -> None:
         """Raises Refused (429) where no model has room for an image."""
@@ -46,8 +59,8 @@ class Registry:
             raise refused
 
     @property
-    def models(self) -> list[ServedModel]:
-        """The first is the default."""
+    def models(self) -> list[Served]:
+        """Of each route the first is the default."""
         return [batcher.model for batcher in self._batchers.values()]
 
     def close(self) -> None:

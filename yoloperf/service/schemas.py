@@ -23,6 +23,16 @@ class Choices(BaseModel):
     sent_at: float | None = Field(None, allow_inf_nan=False, description="the client's clock in Unix seconds; comes back in the answer")
 
 
+class Predicting(BaseModel):
+    """What a request for labels may choose."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    model: str | None = Field(None, description="name from /api/models; the first one that is no detector by default")
+    top: int = Field(5, ge=1, le=1000, description="most labels a file")
+    sent_at: float | None = Field(None, allow_inf_nan=False, description="the client's clock in Unix seconds; comes back in the answer")
+
+
 class PathRequest(Choices):
     """application/x-www-form-urlencoded: an image on the server, below its image root."""
 
@@ -81,17 +91,38 @@ class Result(BaseModel):
     output: str | None = Field(description="annotated picture that was saved, below the image root")
 
 
-class Answer(BaseModel):
+class _Answered(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
     model: str
     model_digest: str
     runtime: str
-    results: list[Result] = Field(description="one an image, in their order")
     timing: Timing
     sent_at: float | None
     received_at: float
     answered_at: float
+
+
+class Answer(_Answered):
+    results: list[Result] = Field(description="one an image, in their order")
+
+
+class LabelOf(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+
+    label: int = Field(alias="class", description="number of the class")
+    name: str
+    score: float = Field(description="probability")
+
+
+class Labelled(BaseModel):
+    name: str = Field(description="the file's name")
+    labels: list[LabelOf] = Field(description="best score first")
+    timing: ImageTiming
+
+
+class LabelAnswer(_Answered):
+    results: list[Labelled] = Field(description="one a file, in their order")
 
 
 class Problem(BaseModel):
@@ -106,12 +137,13 @@ class ErrorAnswer(BaseModel):
 
 class Model(BaseModel):
     name: str
+    kind: str = Field(description="detection, for /api/detect; classification or keywords, for /api/predict")
     classes: list[str]
-    img_size: int
+    img_size: int | None = Field(description="side of the network's input in pixels, null where it takes no images")
     runtime: str
     precision: str
     digest: str = Field(description="of architecture and weights")
-    default: bool
+    default: bool = Field(description="whether its route takes it where none is named")
 
 
 class Models(BaseModel):
@@ -126,9 +158,7 @@ class State(BaseModel):
 
 def detect_body() -> dict[str, Any]:
     """The requestBody of POST /api/detect."""
-    choices = Choices.model_json_schema()["properties"]
-    files = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1, "description": "image files"}
-    multipart = {"type": "object", "properties": {"image": files, **choices}, "required": ["image"]}
+    multipart = _multipart("image", "image files", Choices)
     return {
         "required": True,
         "content": {
@@ -137,3 +167,13 @@ def detect_body() -> dict[str, Any]:
             "application/x-www-form-urlencoded": {"schema": PathRequest.model_json_schema()},
         },
     }
+
+
+def predict_body() -> dict[str, Any]:
+    """The requestBody of POST /api/predict."""
+    return {"required": True, "content": {"multipart/form-data": {"schema": _multipart("file", "images, or WAV sounds", Predicting)}}}
+
+
+def _multipart(field: str, what: str, schema: type[BaseModel]) -> dict[str, Any]:
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1, "description": what}
+    return {"type": "object", "properties": {field: files, **schema.model_json_schema()["properties"]}, "required": [field]}

@@ -24,7 +24,7 @@ def _flags(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="[NAME=]WEIGHTS",
-        help="weights to serve; several times: the first is the default",
+        help="weights to serve, of any kind; several times: of each kind the first is the default",
     )
     add("--host", default=defaults.host, help=f"address to listen on; 0.0.0.0: everybody (default: {defaults.host})")
     add("--port", type=int, default=defaults.port, help=f"0: any that is free (default: {defaults.port})")
@@ -56,8 +56,9 @@ def _serve(args: argparse.Namespace) -> Result:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(settings.limits.pixels))
     from yoloperf.service.app import create_app
-    from yoloperf.service.model import ServedModel
+    from yoloperf.service.served import load_model
     from yoloperf.service.server import address, bind, serve
+    from yoloperf.workloads.kinds import DETECTION
 
     sys.setswitchinterval(0.0005)  # a picture crosses four threads, and the default of 5 ms may be waited for at each
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
@@ -65,13 +66,15 @@ def _serve(args: argparse.Namespace) -> Result:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     bound = bind(settings.host, settings.port)
     how = (settings.runtime, settings.device, settings.threads, settings.precision)
-    models = [ServedModel.load(name, path, *how) for name, path in weights]
+    models = [load_model(name, path, *how) for name, path in weights]
     app = create_app(settings, models)
 
     def say() -> None:
         for model in models:
             runtime = f"{model.runtime.name} {model.runtime.precision}"
-            print(f"model {model.name}: {len(model.names)} classes, {model.img_size} px, {runtime} ({why}), weights {model.digest}")
+            how_large = f", {model.img_size} px" if model.img_size else ""
+            chosen = f" ({why})" if model.kind == DETECTION else ""
+            print(f"model {model.name}: {model.kind}, {len(model.names)} classes{how_large}, {runtime}{chosen}, weights {model.digest}")
         print(f"serving on {address(bound)}", flush=True)
 
     serve(app, settings, bound, say)
@@ -132,7 +135,7 @@ def _named(text: str) -> tuple[str, str]:
 
 
 serve = Verb(
-    help="serve detectors over HTTP, with a web page",
+    help="serve detectors and other models over HTTP, with a web page",
     example="yoloperf serve --model yolov3-tiny.weights --model bccd=best.pt --port 8080",
     configure=_flags,
     run=_serve,

@@ -37,7 +37,8 @@ class Clips:
 
 
 def read_clips(folder: Path, split: str, words: Sequence[str] = WORDS, seed: int = 0) -> Clips:
-    """A split's clips: the words, and as many of "unknown" and of "silence" as of a word on average, drawn by the seed.
+    """A split's clips: the words, and as many of "unknown" and of "silence" as of a word on average, drawn by the seed;
+    for training twice as many of "unknown", which is many words.
 
     Raises UserError where the folder has another layout or a file is damaged.
     """
@@ -61,7 +62,7 @@ def read_clips(folder: Path, split: str, words: Sequence[str] = WORDS, seed: int
     each = max(1, len(chosen) // len(words))
     dice = np.random.default_rng([seed, SPLITS.index(split)])
     others = [name for word in there if word not in words for name in files(word)]
-    chosen += [(others[place], len(words)) for place in sorted(dice.permutation(len(others))[:each].tolist())]
+    chosen += [(others[place], len(words)) for place in sorted(dice.permutation(len(others))[: each * (1 + (split == "train"))].tolist())]
     with ThreadPoolExecutor() as pool:
         read = pool.map(lambda entry: _clip(folder / entry[0]), chosen)
         spoken = np.stack(list(tqdm(read, f"reading {split}", len(chosen), unit="clip", disable=None, leave=False)))

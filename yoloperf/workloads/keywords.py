@@ -14,7 +14,7 @@ from torch import Tensor
 from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import write_atomic
 from yoloperf.workloads.network import KeywordNetwork
-from yoloperf.workloads.sound import LONGEST_S, Samples, clip, read_wav
+from yoloperf.workloads.sound import Samples, clip, read_wav
 from yoloperf.workloads.spectrogram import FRAMES, MELS, log_mel
 from yoloperf.workloads.workload import Computes
 
@@ -26,9 +26,10 @@ class Keywords:
     """A Workload."""
 
     kind: ClassVar[str] = KIND
+    img_size: ClassVar[int | None] = None
 
-    def __init__(self, network: KeywordNetwork, names: list[str], longest_s: float = LONGEST_S) -> None:
-        self.network, self.names, self.longest_s = network.eval(), names, longest_s
+    def __init__(self, network: KeywordNetwork, names: list[str]) -> None:
+        self.network, self.names = network.eval(), names
         self.digest = digest(network.state_dict(), names)
         self.runtime = Computes()
         self.device = next(network.parameters()).device
@@ -60,7 +61,7 @@ class Keywords:
             self.infer([np.zeros((FRAMES, MELS), np.float32)] * size)
 
     def decode(self, data: bytes) -> Samples:
-        return read_wav(data, self.longest_s)
+        return read_wav(data)
 
     def prepare(self, decoded: Samples) -> NDArray[np.float32]:
         """[98, 40]."""

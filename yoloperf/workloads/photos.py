@@ -26,6 +26,7 @@ class Photos:
     """A Workload."""
 
     kind: ClassVar[str] = "classification"
+    img_size: ClassVar[int | None] = SIDE
 
     def __init__(self, network: torch.nn.Module, names: list[str], digest: str, device: torch.device) -> None:
         self.network, self.names, self.digest, self.device = network.eval().to(device), names, digest, device

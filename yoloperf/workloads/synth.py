@@ -123,4 +123,5 @@ def _noise(dice: np.random.Generator, kind: str, seconds: int) -> NDArray[np.flo
     slope = {"white": 0.0, "pink": 0.5, "brown": 1.0}[kind]
     hertz = np.maximum(50, np.fft.rfftfreq(count, 1 / RATE_HZ))
     noise = np.fft.irfft(np.fft.rfft(dice.standard_normal(count)) / hertz**slope, count)
-    return (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
+    scaled: NDArray[np.float32] = (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
+    return scaled

@@ -30,6 +30,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     evaluate = parts.add_parser("evaluate", help="score weights on a split")
     evaluate.add_argument("--weights", type=Path, default=Path("keywords.pt"), metavar="FILE", help="default: keywords.pt")
     evaluate.add_argument("--split", default="test", help="train, val or test (default: test)")
+    for part in parts.choices.values():
+        part.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print the result as one JSON object")
     for part in (train, evaluate):
         part.add_argument("--data", type=Path, metavar="DIR", help="as Speech Commands is laid out (default: keywords/ in the data folder)")
         part.add_argument("--device", default="auto", help="auto, cpu or a CUDA device index")

@@ -40,13 +40,17 @@ class Computes:
 class Workload(Protocol):
     """A trained classifier. Files are decoded and prepared by many threads at a time, `infer` is called by one.
 
-    names: of the classes; digest: of architecture and weights.
+    names: of the classes; digest: of architecture and weights; img_size: side of the network's input, None where it takes no images.
     """
 
     kind: ClassVar[str]
+    img_size: ClassVar[int | None]
     names: list[str]
     digest: str
     runtime: Computes
+
+    def warm_up(self, batch: int) -> None:
+        """Infer a batch of one and one of that size."""
 
     def prepare(self, decoded: Any) -> NDArray[np.float32]:
         """The network's input from what the file held: pixels, or samples of sound."""

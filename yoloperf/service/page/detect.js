@@ -191,7 +191,8 @@ async function start() {
     return;
   }
   connected("");
-  models = known.models;
+  models = known.models.filter(({ kind }) => kind === "detection");
+  if (!models.length) return connected("This service has no detector.");
   queue.limit = known.max_image_bytes;
   navigate(known.training);
   $("model").replaceChildren(...models.map(({ name }) => element("option", { value: name }, name)));
