@@ -30,7 +30,7 @@ from yoloperf.offload.pictures import load_pictures
 from yoloperf.offload.scaling_results import results_of
 from yoloperf.offload.services import replicas
 from yoloperf.offload.study import Study
-from yoloperf.offload.trend import trend
+from yoloperf.offload.trend import mean_error_s, trend
 
 _DEFAULTS: dict[str, Any] = {
     "replicas": [1, 2, 4],
@@ -194,7 +194,8 @@ def summarise(records: Sequence[RequestRecord]) -> dict[str, Any]:
     if not answered:
         return facts
     latencies = [one.latency_s or 0.0 for one in answered]
-    found = trend([one.due_s or 0.0 for one in answered], latencies)
+    came = [one.due_s or 0.0 for one in answered]
+    found = trend(came, latencies)
     if facts["refused"] > _REFUSED_SHARE * len(records):
         facts["queue"] = "overflows"
     elif found:
@@ -204,6 +205,7 @@ def summarise(records: Sequence[RequestRecord]) -> dict[str, Any]:
         **facts,
         "answered_rps": len(answered) / (max(one.done_s or 0.0 for one in answered) - min(due)),
         "mean_s": fmean(latencies),
+        "mean_error_s": mean_error_s(came, latencies),
         "median_s": _quantile(latencies, 0.5),
         "p95_s": _quantile(latencies, 0.95),
         "p99_s": _quantile(latencies, 0.99),

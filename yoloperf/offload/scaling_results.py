@@ -66,6 +66,7 @@ def _grid(policy: str, rows: Sequence[Row]) -> Table:
             "refused": show_share(row.facts["refused"] / row.facts["requests"]),
             "other errors": str(sum(row.facts["errors"].values()) - row.facts["refused"]),
             "mean": _maybe(show_seconds, row.mean_s),
+            "± (95 %)": _maybe(show_seconds, row.facts.get("mean_error_s")),
             "median": _maybe(show_seconds, row.facts.get("median_s")),
             "p95": _maybe(show_seconds, row.facts.get("p95_s")),
             "p99": _maybe(show_seconds, row.facts.get("p99_s")),
@@ -78,8 +79,9 @@ def _grid(policy: str, rows: Sequence[Row]) -> Table:
         for row in own
     ]
     note = (
-        "Times are round trips from when a request was due. Queue: bounded, grows (latency rises in the order of arrival), or overflows "
-        "(requests are refused because a replica's queue is full). Largest share: of the answers, those of the busiest replica."
+        "Times are round trips from when a request was due; ± is what a run of this length leaves open of their mean. Queue: bounded, "
+        "grows (latency rises in the order of arrival), or overflows (requests are refused because a replica's queue is full). Largest "
+        "share: of the answers, those of the busiest replica."
     )
     return Table(f"scaling_{policy}", f"Load on replicas behind {WORDS[policy]}", cells, note)
 
@@ -140,10 +142,11 @@ def _plans(kind: Replicas, rates: Sequence[float], mean_s: float | None, p99_s: 
         best = plans["least_conn"]
         if best:
             told = f"{best.nodes} {'node' if best.nodes == 1 else 'nodes'} of this kind behind least connections"
-            findings.append(Finding(f"For {rate:g} requests/s with {bound} it takes {told}, each {best.busy:.0%} busy"))
+            findings.append(Finding(f"For {rate:g} requests/s with {bound} it takes {told}, each {best.busy:.0%} busy", answers=True))
         else:
             longest = f"mean {show_seconds(kind.unloaded_s)}, 99th percentile {show_seconds(unloaded_tail_s(kind, 0.99))}"
-            findings.append(Finding(f"No number of nodes of this kind keeps {bound}: a request that meets nobody takes longer ({longest})"))
+            text = f"No number of nodes of this kind keeps {bound}: a request that meets nobody takes longer ({longest})"
+            findings.append(Finding(text, answers=True))
             break
     note = (
         f"Fewest nodes for {bound}, by the model: each a machine of its own with one replica as measured here; the 99th percentile is an "

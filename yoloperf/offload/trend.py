@@ -1,9 +1,11 @@
-"""Whether a queue grows: a trend in the latency of requests, in the order in which they came."""
+"""Latencies in the order in which requests came: whether the queue grows, and how well a run of this length knows their mean."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 BLOCKS = 12
 LEAST_BLOCKS = 5  # Kendall's tau of fewer cannot be significant
@@ -30,18 +32,37 @@ def trend(due_s: Sequence[float], latency_s: Sequence[float]) -> Trend | None:
     Tested are the medians of up to 12 blocks of requests that follow each other: who comes while a queue is long finds it as long as
     the one before did, and a test of the requests themselves would take that for a trend.
     """
-    blocks = min(BLOCKS, len(due_s) // _BLOCK_REQUESTS)
-    if blocks < LEAST_BLOCKS:
+    times, values = _blocks(due_s, latency_s)
+    if not times:
         return None
     from scipy.stats import kendalltau, theilslopes
 
-    order = np.argsort(due_s)
-    times, values = np.asarray(due_s)[order], np.asarray(latency_s)[order]
-    middles = [block.mean() for block in np.array_split(times, blocks)]
-    medians = [float(np.median(block)) for block in np.array_split(values, blocks)]
+    middles = [block.mean() for block in times]
+    medians = [float(np.median(block)) for block in values]
     tau, p = kendalltau(middles, medians, alternative="greater")
     if np.isnan(tau):  # all medians are equal
         return Trend(0.0, 1.0, 0.0, False)
     slope = float(theilslopes(medians, middles)[0])
-    grows = p < _P and slope * (times[-1] - times[0]) > _MATERIAL * np.median(values)
+    grows = p < _P and slope * (max(due_s) - min(due_s)) > _MATERIAL * np.median(latency_s)
     return Trend(float(tau), float(p), slope, bool(grows))
+
+
+def mean_error_s(due_s: Sequence[float], latency_s: Sequence[float]) -> float | None:
+    """Half the width of the 95 % confidence interval of the mean latency, from the means of the same blocks (Student's t); None for
+    too few. That of single requests would be too narrow: they are as alike as their neighbours."""
+    _, values = _blocks(due_s, latency_s)
+    if not values:
+        return None
+    from scipy.stats import t
+
+    means = [block.mean() for block in values]
+    return float(t.ppf(0.975, len(means) - 1) * np.std(means, ddof=1) / math.sqrt(len(means)))
+
+
+def _blocks(due_s: Sequence[float], latency_s: Sequence[float]) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
+    """Times and latencies of the blocks; nothing for too few requests."""
+    count = min(BLOCKS, len(due_s) // _BLOCK_REQUESTS)
+    if count < LEAST_BLOCKS:
+        return [], []
+    order = np.argsort(due_s)
+    return np.array_split(np.asarray(due_s)[order], count), np.array_split(np.asarray(latency_s)[order], count)

@@ -1,0 +1,60 @@
+"""A replica that takes a known time for each request, one after the other, and refuses what comes when its queue is full."""
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Serial(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, service_s: float, queue: int = 10_000) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.service_s, self.queue = service_s, queue
+        self.turn, self.lock, self.inside = threading.Lock(), threading.Lock(), 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def __enter__(self) -> "Serial":
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Serial
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        server = self.server
+        with server.lock:
+            full = server.inside > server.queue
+            server.inside += not full
+        if full:
+            self.answer(429, {"error": {"code": "busy", "message": "the queue is full"}})
+            return
+        with server.turn:
+            time.sleep(server.service_s)
+        with server.lock:
+            server.inside -= 1
+        self.answer(200, {"results": []})
+
+    def answer(self, status: int, body: dict[str, object]) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), "X-Served-By": f"127.0.0.1:{self.server.server_port}"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
