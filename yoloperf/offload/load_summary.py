@@ -19,7 +19,7 @@ from yoloperf.offload.null_server import null_server
 LAG_SHARE, LAG_FREE_S = 0.1, 0.005
 CLIENT_SHARE = 0.5  # of the median latency, or of the null server's rate: above, the service takes little more than the client does
 _STARVED_SHARE = 0.01
-_SELF_TEST_S = 3.0
+_SELF_TEST_S = 2.0
 
 
 @dataclass(frozen=True)

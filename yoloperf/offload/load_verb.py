@@ -19,7 +19,7 @@ from yoloperf.offload.exchange import Request
 from yoloperf.offload.load_charts import charts, save_png, times_table
 from yoloperf.offload.load_data import find_target, make_requests
 from yoloperf.offload.load_summary import measure, summarise
-from yoloperf.offload.loadgen import CONNECTIONS, SCENARIOS, Load, Outcome, capacity, run
+from yoloperf.offload.loadgen import CONNECTIONS, SCENARIOS, Load, Outcome, capacity, run, warm_up
 from yoloperf.offload.part import Table
 from yoloperf.offload.search import Peak, Probe, find_peak
 
@@ -52,7 +52,7 @@ def _run(args: argparse.Namespace) -> Result:
     print(f"{target.url}{target.path}: {words}, {args.images_per_request} a request of {mean_bytes / 1024:.0f} KiB")
     peak = _search(target.url, requests, load, folder) if args.find_peak else None
     if peak and peak.rate is None:
-        raise UserError(f"no rate keeps p99 within {args.p99_bound_ms:g} ms; {peak.limit}; the probes are in {folder / 'probes'}")
+        raise UserError(f"no rate tried keeps p99 within {args.p99_bound_ms:g} ms ({peak.limit}); the probes are in {folder / 'probes'}")
     load = replace(load, rate=peak.rate) if peak else load
     outcome, result = measure(target.url, requests, load, folder)
     if peak:
@@ -65,6 +65,12 @@ def _run(args: argparse.Namespace) -> Result:
 
 
 def _search(url: str, requests: Sequence[Request], load: Load, folder: Path) -> Peak:
+    fastest_s = warm_up(url, requests, 1, load.timeout_s)
+    if load.bound_s is not None and fastest_s > load.bound_s:
+        alone = show_seconds(fastest_s)
+        raise UserError(
+            f"no rate keeps p99 within {show_seconds(load.bound_s)}: a request that meets nobody takes {alone}; give a longer bound"
+        )
     most = capacity(url, requests, 8, min(5.0, load.duration_s), load.timeout_s)
     print(f"closed loop of 8 connections: {most:.1f}/s")
     print(f"{'probe':>5} {'rate':>9} {'requests':>9} {'p50':>9} {'p99':>9}  outcome")

@@ -39,9 +39,13 @@ class _Client(asyncio.Protocol):
         if self.missing <= 0:
             self.missing = 0
             if self.delay_s:
-                asyncio.get_running_loop().call_later(self.delay_s, self.transport.write, _ANSWER)
+                asyncio.get_running_loop().call_later(self.delay_s, self._answer)
             else:
-                self.transport.write(_ANSWER)
+                self._answer()
+
+    def _answer(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(_ANSWER)
 
 
 async def _serve(delay_s: float) -> None:
