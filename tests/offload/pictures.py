@@ -27,7 +27,9 @@ def make_data(folder: Path, count: int = 6) -> Path:
 
 
 def study(data: Path, url: str | None, part: str, settings: dict[str, Any], *links: LinkSpec, model: str = "shapes=x.pt") -> Study:
-    return Study("few", model, str(data), images=100, remote=Place("remote", "torch", threads=1, url=url), links=links, parts={part: settings})
+    return Study(
+        "few", model, str(data), images=100, remote=Place("remote", "torch", threads=1, url=url), links=links, parts={part: settings}
+    )
 
 
 def measured(part: Part, cell: Cell, of: Study, folder: Path) -> Done:

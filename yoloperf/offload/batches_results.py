@@ -128,7 +128,7 @@ def _pays(link: str, batches: Sequence[Batch]) -> Finding:
     evidence = [batch.done.cell.name for batch in batches]
     alone = next((batch for batch in batches if batch.images == 1), None)
     if alone is None or len(batches) < 2:
-        return Finding(f"Whether batching pays over {link} needs one image a request and several.", NOT_TESTABLE, evidence)
+        return Finding(f"Whether batching pays over {link} needs one image a request and several.", NOT_TESTABLE, evidence, answers=True)
     best = min((batch for batch in batches if batch.images > 1), key=Batch.image_s)
     enough = next(batch for batch in batches if batch.images > 1 and batch.image_s() <= (1 + _GAIN) * best.image_s())
     repeats = min(len(alone.round_trips), len(enough.round_trips))
@@ -138,15 +138,15 @@ def _pays(link: str, batches: Sequence[Batch]) -> Finding:
         f"alone, {ratio:.2f} times as long (95 % interval {low:.2f} to {high:.2f}, {repeats} requests each or more)"
     )
     if repeats < _LEAST_REPEATS:
-        return Finding(f"Batching: {measured}: too few to tell.", NOT_TESTABLE, evidence)
+        return Finding(f"Batching: {measured}: too few to tell.", NOT_TESTABLE, evidence, answers=True)
     if low > 1:
-        return Finding(f"Batching does not pay: {measured}.", CONTRADICTED, evidence)
+        return Finding(f"Batching does not pay: {measured}.", CONTRADICTED, evidence, answers=True)
     if high >= 1:
-        return Finding(f"Whether batching pays is within the noise: {measured}.", MIXED, evidence)
+        return Finding(f"Whether batching pays is within the noise: {measured}.", MIXED, evidence, answers=True)
     more = [batch.images for batch in batches if batch.images > enough.images]
     stops = f"; more than {enough.images} gain less than {100 * _GAIN:.0f} %" if more else "; more were not tried"
     waits = f"The answer to {enough.images} comes after {show_seconds(median(enough.round_trips))}"
-    return Finding(f"Batching pays: {measured}{stops}. {waits}.", SUPPORTED, evidence)
+    return Finding(f"Batching pays: {measured}{stops}. {waits}.", SUPPORTED, evidence, answers=True)
 
 
 def _interval(several: Batch, alone: Batch) -> tuple[float, float]:

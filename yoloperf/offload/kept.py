@@ -49,6 +49,8 @@ def check_model(url: str, name: str, classes: int) -> dict[str, Any]:
             f"{url} does not tell its models ({error or type(error).__name__}): is yoloperf's service running there?"
         ) from error
     model = models[choose(name, models, f"model at {url}")]
+    if model.get("kind", "detection") != "detection":
+        raise UserError(f"model {name} does {model['kind']}: this part needs a detector")
     if len(model["classes"]) != classes:
         raise UserError(f"model {name} has {len(model['classes'])} classes, the data set has {classes}: give weights trained on it")
     return dict(model)

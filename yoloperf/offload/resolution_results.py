@@ -101,7 +101,7 @@ def _smallest(sizes: Sequence[Size], links: Sequence[str]) -> Iterable[Finding]:
     if not good:
         least, loss = min(losses, key=lambda pair: pair[1].value)
         text = f"No smaller picture costs less than 1 point of mAP@0.5{of}: least does {least.title()}, {loss.points()} points."
-        yield Finding(text, evidence=[least.name, original.name])
+        yield Finding(text, evidence=[least.name, original.name], answers=True)
         return
     size, loss = good[0]
     trips = [
@@ -122,7 +122,7 @@ def _smallest(sizes: Sequence[Size], links: Sequence[str]) -> Iterable[Finding]:
         text += (
             f" With {count} pictures it is sure (by the whole of its 95 % interval) from {sure[0].title()} on, {show_bytes(sure[0].bytes)}."
         )
-    yield Finding(text, evidence=[size.name, original.name])
+    yield Finding(text, evidence=[size.name, original.name], answers=True)
 
 
 def _quality(sizes: Sequence[Size]) -> Iterable[Finding]:
