@@ -91,7 +91,7 @@ class BreakEven:
 
 
 def sample_of(local: Sequence[RequestRecord], remote: Sequence[RequestRecord]) -> Sample:
-    """From requests of the same pictures, one each, on both places; those that failed are left out. Raises UserError where none is left."""
+    """From requests of one picture each, of which both places must have had some; failed ones are left out. Raises UserError where none is left."""
     here, there = _by_picture(local), _by_picture(remote)
     names = [name for name in here if name in there]
     if not names:
@@ -108,8 +108,8 @@ def sample_of(local: Sequence[RequestRecord], remote: Sequence[RequestRecord]) -
     )
 
 
-def break_even(sample: Sample, rtt_s: float = 0.0, down_over_up: float = 1.0, seed: int = 0) -> BreakEven:
-    found = sample.resampled(seed).break_even_bps(rtt_s, down_over_up)
+def break_even(sample: Sample, rtt_s: float = 0.0, down_over_up: float = 1.0, seed: int = 0, count: int = _RESAMPLES) -> BreakEven:
+    found = sample.resampled(seed, count).break_even_bps(rtt_s, down_over_up)
     tail = (1 - _CONFIDENCE) / 2
     low, high = np.quantile(found, (tail, 1 - tail), method="inverted_cdf")  # between numbers that may be infinite nothing is laid
     return BreakEven(float(sample.model().break_even_bps(rtt_s, down_over_up)), float(low), float(high))

@@ -1,0 +1,221 @@
+import dataclasses
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+import torch
+import vl_convert
+
+from tests.conftest import missing
+from tests.service.conftest import picture
+from tests.service.live import Live
+from yoloperf.core.errors import UserError
+from yoloperf.core.record import from_csv
+from yoloperf.core.request import RequestRecord
+from yoloperf.offload import places
+from yoloperf.offload.link import shaped
+from yoloperf.offload.part import Cell, Done
+from yoloperf.offload.places import PART
+from yoloperf.offload.places_results import ABOVE, BELOW, IN_PROCESS, LOCAL, REMOTE
+from yoloperf.offload.study import LinkSpec, Place, Study
+
+RTT_S = 0.02
+
+
+@pytest.fixture(autouse=True)
+def denormals() -> Iterator[None]:
+    """What runs in this process sets it up for speed, which hypothesis minds."""
+    yield
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six pictures with a label each."""
+    root = tmp_path_factory.mktemp("data")
+    (root / "images").mkdir()
+    (root / "labels").mkdir()
+    for number in range(6):
+        (root / "images" / f"{number}.jpg").write_bytes(picture(number, 320, 240))
+        (root / "labels" / f"{number}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (root / "shapes.yaml").write_text(f"path: {root}\ntrain: images\nval: images\nnames: [disc, square]\n")
+    return root / "shapes.yaml"
+
+
+@pytest.fixture(scope="module")
+def make_study(weights: Path, data: Path, live: Live) -> Callable[..., Study]:
+    def make(**changes: Any) -> Study:
+        settings = {"pictures": 4, "rounds": 3, "timeout_s": 5}
+        remote = Place("remote", url=live.url, power_w=50.0, price_per_hour=0.9)
+        local = Place("local", "torch", "fp32", 1, url=live.url)
+        study = Study("s", f"shapes={weights}", str(data), images=6, local=local, remote=remote, parts={"places": settings})
+        return dataclasses.replace(study, links=(LinkSpec("far", rtt_s=RTT_S),), **changes)
+
+    return make
+
+
+def measure(study: Study, folder: Path, *names: str) -> list[Done]:
+    done = []
+    for cell in PART.cells(study):
+        if cell.name in names:
+            own = folder / cell.name
+            summary = PART.measure(cell, study, own)
+            assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+            done.append(Done(cell, summary, from_csv(RequestRecord, (own / "requests.csv").read_text())))
+    return done
+
+
+@pytest.fixture(scope="module")
+def measured(make_study: Callable[..., Study], tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, list[Done], Path]:
+    study, folder = make_study(), tmp_path_factory.mktemp("places")
+    return study, measure(study, folder, IN_PROCESS, LOCAL, REMOTE, f"{REMOTE}-far"), folder
+
+
+def test_cells_are_named_for_places_and_links(make_study: Callable[..., Study]) -> None:
+    cells = PART.cells(make_study())
+    assert [cell.name for cell in cells] == [IN_PROCESS, LOCAL, REMOTE, f"{REMOTE}-far", ABOVE, BELOW]
+    assert all(json.dumps(cell.settings) for cell in cells)
+
+
+def test_every_picture_in_every_place(measured: tuple[Study, list[Done], Path]) -> None:
+    _, done, _ = measured
+    for one in done:
+        assert len(one.requests) == 12 and len({row.sample for row in one.requests}) == 4
+        assert all(row.error is None and row.inference_s for row in one.requests)
+    here, local, _, far = done
+    assert here.summary["img_size"] == 64
+    assert all(row.sent_bytes is None and row.upload_s is None for row in here.requests)
+    for row in local.requests:
+        assert row.upload_s is not None and row.download_s is not None and row.server_s is not None and row.round_trip_s is not None
+        assert row.upload_s + row.server_s + row.download_s == pytest.approx(row.round_trip_s, abs=1e-6)
+        assert row.sent_bytes and row.received_bytes
+    shortest = min(row.round_trip_s or 0 for row in far.requests)
+    assert shortest >= RTT_S
+    assert all(row.upload_s and row.download_s and min(row.upload_s, row.download_s) > 0.9 * RTT_S / 2 for row in far.requests)
+
+
+def test_stages_account_for_the_round_trip_on_loopback(measured: tuple[Study, list[Done], Path]) -> None:
+    study, done, _ = measured
+    (found,) = [finding for finding in PART.results(done, study).findings if finding.text.startswith("The stages account for")]
+    assert found.verdict == "supported" and found.evidence == [LOCAL]
+
+
+def test_tables_charts_and_findings(measured: tuple[Study, list[Done], Path]) -> None:
+    study, done, _ = measured
+    results = PART.results(done, study)
+    assert {table.name for table in results.tables} == {"places_stages", "places_spread", "places_links", "places_costs"}
+    spread = next(table for table in results.tables if table.name == "places_spread")
+    assert {row["time"] for row in spread.rows if row["place"] == LOCAL} == {"upload", "prediction", "in the service", "download", "total"}
+    assert all(row["mean"] and row["p99"] and row["standard deviation"] and row["skewness"] and row["kurtosis"] for row in spread.rows)
+    costs = next(table for table in results.tables if table.name == "places_costs").rows
+    assert len(costs) == 1 and costs[0]["energy per image"].endswith(" J")  # the local place's power and price are not known
+    assert "offload" in results.findings[0].text.lower()
+    for chart in results.charts:
+        assert cv2.imdecode(np.frombuffer(vl_convert.vegalite_to_png(chart.spec), np.uint8), cv2.IMREAD_COLOR) is not None
+
+
+def test_results_of_any_subset(measured: tuple[Study, list[Done], Path]) -> None:
+    study, done, _ = measured
+    assert PART.results([], study).tables == []
+    for one in done:
+        results = PART.results([one], study)
+        assert results.tables and all(finding.verdict != "contradicted" for finding in results.findings)
+
+
+def test_break_even_is_confirmed_on_both_sides(
+    make_study: Callable[..., Study], measured: tuple[Study, list[Done], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A local place that takes 100 ms more, by sleeping."""
+    _, done, folder = measured
+    try:
+        with shaped(LinkSpec("try", 1e9), "http://127.0.0.1:1"):
+            pass
+    except UserError as error:
+        missing(f"{error} (tests of links: sudo, apt-get install -y iproute2)")
+    work = places._InProcess.exchange
+
+    def sleepy(self: Any, request: Any) -> Any:
+        time.sleep(0.1)
+        exchange = work(self, request)
+        return dataclasses.replace(exchange, sent_at=exchange.sent_at - 0.1)
+
+    monkeypatch.setattr(places._InProcess, "exchange", sleepy)
+    study = make_study()
+    names = (IN_PROCESS, REMOTE, ABOVE, BELOW)
+    results = PART.results(measure(study, folder.with_name("confirmed"), *names), study)
+    assert results.findings[0].text.startswith("Offload pays above ")
+    (found,) = [finding for finding in results.findings if "predicted break-even" in finding.text]
+    assert found.verdict == "supported" and found.evidence == [ABOVE, BELOW], found.text
+    assert "places_bandwidth" in {chart.name for chart in results.charts}
+
+
+def test_nothing_to_confirm_where_it_never_pays(make_study: Callable[..., Study], tmp_path: Path) -> None:
+    study = make_study()
+    study.parts["places"]["rtt_ms"] = 500
+    done = measure(study, tmp_path, IN_PROCESS, REMOTE, ABOVE)
+    assert "there is no break-even to confirm: offload never pays over a round trip of 500 ms" in done[-1].summary["reason"]
+    assert any(finding.verdict == "not testable" for finding in PART.results(done, study).findings)
+
+
+def test_confirming_needs_what_it_confirms(make_study: Callable[..., Study], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="just-above needs what in-process measures"):
+        measure(make_study(), tmp_path, ABOVE)
+
+
+def test_a_link_that_drops_in_the_middle(make_study: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 0
+    exchange = places.Connection.exchange
+
+    def cut(self: Any, request: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 3 + 5:  # warm-up, five that are answered
+            for child in psutil.Process().children():
+                if "yoloperf.offload.proxy" in child.cmdline():
+                    os.kill(child.pid, signal.SIGKILL)
+        return exchange(self, request)
+
+    monkeypatch.setattr(places.Connection, "exchange", cut)
+    with pytest.raises(UserError, match=r"remote-far: no answers any more after 4 of 12 .*; the 4 answers before it are in .*requests.csv"):
+        measure(make_study(), tmp_path, f"{REMOTE}-far")
+    rows = from_csv(RequestRecord, (tmp_path / f"{REMOTE}-far" / "requests.csv").read_text())
+    assert [row.error is None for row in rows] == [True] * 4 + [False] * 3
+
+
+def test_a_service_that_is_down(make_study: Callable[..., Study], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not tell its clock"):
+        measure(make_study(remote=Place("remote", url="http://127.0.0.1:9")), tmp_path, REMOTE)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"picture": 3}, "did you mean 'pictures'"),
+        ({"rounds": 0}, "rounds must be a number above 0"),
+        ({"pictures": 2.5}, "pictures must be a whole number"),
+        ({"rtt_ms": -1}, "rtt_ms must be a number"),
+        ({"down_over_up": math.nan}, "down_over_up must be a number"),
+        ({"above": 0.9}, "below must be less than 1 and above more"),
+        ({"timeout_s": "long"}, "timeout_s must be a number"),
+    ],
+)
+def test_settings_that_make_no_sense(make_study: Callable[..., Study], settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        PART.cells(make_study(parts={"places": settings}))
+
+
+def test_cells_change_with_what_decides_them(make_study: Callable[..., Study]) -> None:
+    def settings(study: Study) -> list[Cell]:
+        return PART.cells(study)
+
+    assert settings(make_study()) == settings(make_study())
+    assert settings(make_study()) != settings(make_study(seed=1))
