@@ -22,6 +22,7 @@ from yoloperf.core.errors import UserError
 from yoloperf.core.record import from_csv
 from yoloperf.core.request import RequestRecord
 from yoloperf.offload import places
+from yoloperf.offload.exchange import Connection
 from yoloperf.offload.link import shaped
 from yoloperf.offload.part import Cell, Done
 from yoloperf.offload.places import PART
@@ -173,7 +174,7 @@ def test_confirming_needs_what_it_confirms(make_study: Callable[..., Study], tmp
 
 def test_a_link_that_drops_in_the_middle(make_study: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = 0
-    exchange = places.Connection.exchange
+    exchange = Connection.exchange
 
     def cut(self: Any, request: Any) -> Any:
         nonlocal count
@@ -184,7 +185,7 @@ def test_a_link_that_drops_in_the_middle(make_study: Callable[..., Study], tmp_p
                     os.kill(child.pid, signal.SIGKILL)
         return exchange(self, request)
 
-    monkeypatch.setattr(places.Connection, "exchange", cut)
+    monkeypatch.setattr(Connection, "exchange", cut)
     with pytest.raises(UserError, match=r"remote-far: no answers any more after 4 of 12 .*; the 4 answers before it are in .*requests.csv"):
         measure(make_study(), tmp_path, f"{REMOTE}-far")
     rows = from_csv(RequestRecord, (tmp_path / f"{REMOTE}-far" / "requests.csv").read_text())

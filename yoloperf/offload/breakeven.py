@@ -91,7 +91,7 @@ class BreakEven:
 
 
 def sample_of(local: Sequence[RequestRecord], remote: Sequence[RequestRecord]) -> Sample:
-    """From requests of one picture each, of which both places must have had some; failed ones are left out. Raises UserError where none is left."""
+    """From requests of one picture each, those that failed left out. Raises UserError where the places have no picture in common."""
     here, there = _by_picture(local), _by_picture(remote)
     names = [name for name in here if name in there]
     if not names:
