@@ -24,7 +24,8 @@ def findings_of(rows: Sequence[Row]) -> Iterator[Finding]:
     steps: list[tuple[Row, Row]] = []
     for place in dict.fromkeys((policy, interval) for policy, interval, _ in cells):
         steps += pairwise(sorted((row for row in cells.values() if (row.policy, row.interval_s) == place), key=lambda row: row.replicas))
-    yield _shorter([(few, more) for few, more in steps if not _bounded(few) or (few.busy or 0) > _QUEUED])
+    # where neither keeps up, both queues are as long as they are allowed to be
+    yield _shorter([(few, more) for few, more in steps if _bounded(few) and (few.busy or 0) > _QUEUED or _bounded(few) != _bounded(more)])
     yield _by_policy(cells)
     yield _model(rows)
     late = [row for row in cells.values() if row.mean_s and row.facts["lag_p99_s"] > _LATE * row.mean_s]
