@@ -40,7 +40,7 @@ def test_a_picture_shrinks_to_its_longer_side_and_never_grows(tmp_path: Path) ->
     def size(content: bytes) -> tuple[int, ...]:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
         assert image is not None
-        return image.shape[:2]
+        return tuple(map(int, image.shape[:2]))
 
     assert picture.content == picture.encoded(FULL, None) == (tmp_path / "few" / "images" / "0.jpg").read_bytes()
     assert size(picture.encoded(48, 75)) == (32, 48)

@@ -141,7 +141,7 @@ def test_a_resample_is_what_evaluation_says_of_these_pictures() -> None:
         places = again.integers(0, 5, 5)
         split = Split([Path("x")] * 5, np.array([(100, 80)] * 5, np.int32), [labels[place] for place in places], [], "")
         scores = score(split, iter([found[place] for place in places]))
-        assert (map50, map50_95) == (pytest.approx(scores.map50), pytest.approx(scores.map50_95))
+        assert map50 == pytest.approx(scores.map50) and map50_95 == pytest.approx(scores.map50_95)
 
 
 def _done(size: int | str, quality: int | None, file_bytes: int, map50: float, spread: float = 0.001, **changed: Any) -> Done:
