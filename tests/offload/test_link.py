@@ -104,7 +104,7 @@ def test_delay_needs_no_rights_and_is_the_one_asked_for(counting: str, rtt_s: fl
 
 def test_what_is_on_its_way_does_not_wait_for_what_went_before(counting: str) -> None:
     with shaped(LinkSpec("l", rtt_s=0.1), counting) as url, connected(url) as connection:
-        assert exchange_s(connection, 20_000_000, 20_000_000) < 1.0  # 305 chunks of 64 KiB each way
+        assert exchange_s(connection, 20_000_000, 20_000_000) < 5  # 305 chunks of 64 KiB each way; 30 s if each waited
 
 
 @pytest.mark.usefixtures("permitted")
