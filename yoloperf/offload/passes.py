@@ -63,7 +63,7 @@ def send(cell: str, link: LinkSpec, url: str, requests: Sequence[Request], count
     alignment = aligned(before, after, time.perf_counter() - start)
     kept = exchanges[_WARM_UP:]
     if not kept:
-        raise UserError(f"{link.name}: {len(exchanges)} requests took {most_s:g} s: send smaller ones, or allow more seconds")
+        raise UserError(f"{len(exchanges)} requests took {most_s:g} s: send smaller ones, or allow more seconds")
     records = [
         exchange.record(number, kept[0].sent_at, cell=f"{cell}{_SEPARATOR}{link.name}", offset_s=alignment.offset_s)
         for number, exchange in enumerate(kept)
