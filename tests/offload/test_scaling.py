@@ -237,6 +237,12 @@ def test_findings_follow_the_data() -> None:
     said = verdicts([*kinds, *expected], about)
     assert said == {"saturates": SUPPORTED, "shorter": SUPPORTED, "policy": SUPPORTED, "model": SUPPORTED}
 
+    assert not any("calibration" in one.text for one in PART.results([*kinds, *expected], about).findings)
+    slower = [calibrated(1, 0.04), calibrated(2, 0.04)]
+    assert any(
+        "50 instead of 25" in one.text or "100 instead of 50" in one.text for one in PART.results([*slower, *expected], about).findings
+    )
+
     summaries = [one.summary for one in expected]
     inverse = [loaded(one["replicas"], one["policy"], one["interval_s"], 0.1**2 / one["mean_s"]) for one in summaries]
     said = verdicts([*kinds, *inverse], about)

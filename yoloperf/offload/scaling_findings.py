@@ -28,6 +28,7 @@ def findings_of(rows: Sequence[Row]) -> Iterator[Finding]:
     yield _shorter([(few, more) for few, more in steps if _bounded(few) and (few.busy or 0) > _QUEUED or _bounded(few) != _bounded(more)])
     yield _by_policy(cells)
     yield _model(rows)
+    yield from _drift([row for row in {row.cell: row for row in cells.values()}.values() if not _bounded(row) and row.capacity_rps])
     late = [row for row in cells.values() if row.mean_s and row.facts["lag_p99_s"] > _LATE * row.mean_s]
     if late:
         worst = max(late, key=lambda row: float(row.facts["lag_p99_s"]))
@@ -91,6 +92,19 @@ def _model(rows: Sequence[Row]) -> Finding:
     if short:
         text += f"; in {len(short)} of the {len(missed)} others the run was too short to know its own mean as well"
     return Finding(text, facet.verdict, _names(below))
+
+
+def _drift(full: Sequence[Row]) -> Iterator[Finding]:
+    """full: cells that cannot keep up, in which the answers per second should be those of the calibration."""
+    off = [row for row in full if abs(_answered(row) / (row.capacity_rps or 1) - 1) > CLOSE]
+    if off:
+        worst = max(off, key=lambda row: abs(_answered(row) / (row.capacity_rps or 1) - 1))
+        text = (
+            f"In {len(off)} of {len(full)} cells that could not keep up, the answers per second differ from the calibration by more than "
+            f"{CLOSE:.0%}: {_answered(worst):.3g} instead of {worst.capacity_rps:.3g} with {worst.where}. Either the machine did other "
+            "work for a time, and the model was told the wrong figures, or refusing requests takes that much of it"
+        )
+        yield Finding(text, None, _names(off))
 
 
 def _bounded(row: Row) -> bool:

@@ -14,8 +14,11 @@ WORDS = {"random": "random", "round_robin": "round robin", "least_conn": "least 
 
 @dataclass(frozen=True)
 class Row:
-    """A load cell and what the model says of it. busy: share of its time that a replica is, 1 or more where it cannot keep up;
-    predicted_s: mean round-trip time, None where there is no steady state; both None without a calibration."""
+    """A load cell and what the model says of it.
+
+    busy: share of its time that a replica is, 1 or more where it cannot keep up; predicted_s: mean round-trip time, None where there
+    is no steady state; capacity_rps: what its replicas answered when calibrated. All None without a calibration.
+    """
 
     cell: str
     policy: str
@@ -24,6 +27,7 @@ class Row:
     facts: dict[str, Any]
     busy: float | None
     predicted_s: float | None
+    capacity_rps: float | None
 
     @property
     def mean_s(self) -> float | None:
@@ -61,7 +65,8 @@ def rows_of(done: Sequence[Done]) -> Iterator[Row]:
     for one in loads:
         facts = one.summary
         count, rate = facts["replicas"], facts["offered_rps"] or 1 / facts["interval_s"]
+        capacity = count / kind.busy_together_s(count) if kind else None
         for policy in policies if count == 1 else [facts["policy"]]:
             busy = rate * kind.service_s(rate, count) / count if kind else None
             predicted = kind.round_trip_s(policy, rate, count) if kind else None
-            yield Row(one.cell.name, policy, count, facts["interval_s"], facts, busy, predicted)
+            yield Row(one.cell.name, policy, count, facts["interval_s"], facts, busy, predicted, capacity)
