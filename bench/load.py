@@ -103,7 +103,7 @@ def schedule(kind: str, rate: float, seconds: float, seed: int) -> list[float]:
     if kind == "same":
         # LoadGen's own arrivals, drawn here by its rule: std::mt19937, and libstdc++'s exponential_distribution of two words each
         generator = np.random.MT19937()
-        generator._legacy_seeding(seed)  # type: ignore[attr-defined]
+        generator._legacy_seeding(seed)
         words = generator.random_raw(2 * int(2 * rate * seconds + 100)).astype(float).reshape(-1, 2)
         due = np.cumsum(-np.log1p(-(words[:, 0] + words[:, 1] * 2**32) / 2**64) / rate)
         return [0.0, *due[due < seconds].tolist()]
@@ -173,7 +173,7 @@ def cost(args: argparse.Namespace) -> dict[str, object]:
                 result.setdefault(name, []).append(spent / args.requests)
     for name, seconds in result.items():
         print(
-            f"{name:22} {show_seconds(min(seconds))} of CPU a request (of {args.rounds} rounds the least; most {show_seconds(max(seconds))})"
+            f"{name:22} {show_seconds(min(seconds))} of CPU a request (least of {args.rounds} rounds; most {show_seconds(max(seconds))})"
         )
     return {"cpu_s": result}
 

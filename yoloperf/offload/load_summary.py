@@ -13,6 +13,7 @@ from yoloperf.core.rundir import write_atomic
 from yoloperf.core.units import show_seconds
 from yoloperf.offload.exchange import Request
 from yoloperf.offload.loadgen import Load, Outcome, percentile, run
+from yoloperf.offload.loadgen_log import LATENCY_BOUND
 from yoloperf.offload.null_server import null_server
 
 # A client that sends later than it should has measured itself: so much of the latency may be its own, and so much is not worth a word
@@ -134,6 +135,7 @@ def _reasons(outcome: Outcome, failed: Sequence[str], latencies: Sequence[float]
         reasons.append(f"{len(failed)} of {len(outcome.records)} requests failed: {kinds}")
     bound_s = outcome.load.bound_s
     if bound_s is not None and latencies and percentile(latencies, 0.99) > bound_s:
+        reasons = [reason for reason in reasons if reason != LATENCY_BOUND]  # the same, without the number
         reasons.append(f"p99 {show_seconds(percentile(latencies, 0.99))} is over its bound of {show_seconds(bound_s)}")
     return reasons
 

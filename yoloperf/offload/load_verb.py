@@ -89,9 +89,10 @@ def _search(url: str, requests: Sequence[Request], load: Load, folder: Path) -> 
         kept = result["latency_p99_s"] is not None and result["latency_p99_s"] <= load.bound_s
         passed = kept and not result["errors"] and not result["client_bound"] and not outcome.stopped
         p50, p99 = ("-" if result[key] is None else show_seconds(result[key]) for key in ("latency_p50_s", "latency_p99_s"))
-        said = "kept" if passed else "; ".join(result["reasons"])
+        told = [reason for reason in result["reasons"] if not reason.startswith("LoadGen: too few")]
+        said = "kept" if passed else "; ".join(told)
         print(f"{number:5} {rate:7.1f}/s {result['requests']:9} {p50:>9} {p99:>9}  {said}", flush=True)
-        return Probe(rate, passed, result)
+        return Probe(rate, passed, {**result, "reasons": told})
 
     return find_peak(probe, most)
 
@@ -125,7 +126,7 @@ def _show(result: dict[str, Any], table: Table) -> None:
         print(f"  {reason}")
     if "peak" in result:
         peak = result["peak"]
-        print(f"highest rate within the bound: {peak['rate']:.1f}/s ({peak['limit']})")
+        print(f"highest rate that kept the bound in a short test: {peak['rate']:.1f}/s ({peak['limit']})")
     print(f"requests.csv, load.json, tables, plots and LoadGen's files: {result['output']}")
 
 

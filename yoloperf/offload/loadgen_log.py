@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MARK = ":::MLLOG "
+LATENCY_BOUND = "LoadGen: the latency bound is not met"
 _CONSTRAINTS = {
-    "result_perf_constraints_met": "the latency bound is not met",
-    "result_min_duration_met": "the test ended before its duration",
-    "result_min_queries_met": "too few requests were issued",
-    "early_stopping_met": "too few requests for a percentile at 99 % confidence",
+    "result_perf_constraints_met": LATENCY_BOUND,
+    "result_min_duration_met": "LoadGen: the test ended before its duration",
+    "result_min_queries_met": "LoadGen: too few requests were issued",
+    "early_stopping_met": "LoadGen: too few requests for a percentile at 99 % confidence",
 }
 _SAMPLE = re.compile(
     r'"name":"Sample",.*"ph":"b",.*"ts":(?P<ts>[\d.]+),.*"sample_seq":(?P<number>\d+),.*'
@@ -50,7 +51,7 @@ def read_verdict(folder: Path) -> Verdict:
             entry = json.loads(line.removeprefix(_MARK))
             found[entry["key"]] = entry["value"]
             if entry["metadata"]["is_error"]:
-                told.append(str(entry["value"]).strip())
+                told.append(f"LoadGen: {str(entry['value']).strip()}")
     valid = found["result_validity"] == "VALID"
     reasons = [why for key, why in _CONSTRAINTS.items() if found.get(key) is False]
     percentiles = {match[1]: value for key, value in found.items() if (match := _PERCENTILE.fullmatch(key))}
@@ -60,7 +61,7 @@ def read_verdict(folder: Path) -> Verdict:
         latency_s["mean"] = float(str(mean)) / 1e9
     stopping = found.get("early_stopping_result")
     words = " ".join(part.strip(" *") for part in str(stopping).splitlines()) if stopping else None
-    return Verdict(valid, [f"LoadGen: {why}" for why in dict.fromkeys([*reasons, *told])] if not valid else [], latency_s, words)
+    return Verdict(valid, list(dict.fromkeys([*reasons, *told])) if not valid else [], latency_s, words)
 
 
 def read_schedule(folder: Path) -> dict[int, Scheduled]:
