@@ -72,7 +72,7 @@ def page(study: Study, said: Sequence[Said], text: str) -> str:
         subtitle=f"{study.model.partition('=')[0]} · data {Path(study.data).stem}, {study.images} images of {study.split}",
         sections=[
             ("findings", "Findings"),
-            *((item.name, item.title) for item in sections),
+            *((item.name, item.title.partition(":")[0]) for item in sections),
             ("machine", "Machine and places"),
             ("study", "Study file"),
         ],
@@ -104,7 +104,7 @@ def _claim(finding: Finding, jobs: Sequence[Job]) -> Claim:
     known = {job.cell.name: f"#{_anchor(job)}" for job in jobs}
     cells = [(name, known[name]) for name in finding.evidence if name in known]
     if finding.verdict is None:
-        return Claim(finding, "•", "figure", cells)
+        return Claim(finding, "", "figure", cells)
     return Claim(finding, MARKS[finding.verdict], finding.verdict.replace(" ", "-"), cells)
 
 

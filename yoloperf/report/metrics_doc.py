@@ -6,19 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from yoloperf.core.record import SCHEMA_VERSION, STATUSES, EpochRecord, KernelRecord, columns
+from yoloperf.core.request import RequestRecord
 from yoloperf.core.rundir import write_atomic
 from yoloperf.report.columns import RUN_COLUMNS, SECTIONS, STUDY
 from yoloperf.report.render import Row, Table, markdown
 
 PATH = Path(__file__).parents[2] / "docs" / "metrics.md"
 
-_HEAD = f"""# Columns of runs.csv, epochs.csv and kernels.csv
+_HEAD = f"""# Columns of runs.csv, epochs.csv, kernels.csv and requests.csv
 
-Written by `python -m yoloperf.report.metrics_doc` from the column registry in `yoloperf/core/record.py`; edit that, not this.
+Written by `python -m yoloperf.report.metrics_doc` from the column registry in `yoloperf/core/record.py` and `request.py`; edit
+those, not this.
 
-`yoloperf parse LOGS -o runs.csv` writes the three files; `run_id` joins them. Values are in SI units (seconds, bytes, watts,
-joules) and ratios are fractions, except where a name ends in `_percent` or `_pct`; `yoloperf table` turns them into what people
-read. **An absent value is an empty cell: never 0, never a guess.** Names that end in a unit carry it: `_s`, `_bytes`, `_w`, `_j`.
+`yoloperf parse LOGS -o runs.csv` writes the first three; `run_id` joins them. `yoloperf load` and `yoloperf offload` write requests.csv.
+Values are in SI units (seconds, bytes, watts, joules) and ratios are fractions, except where a name ends in `_percent` or `_pct`;
+`yoloperf table` turns them into what people read.
+**An absent value is an empty cell: never 0, never a guess.** Names that end in a unit carry it: `_s`, `_bytes`, `_w`, `_j`.
 
 `status` is one of {", ".join(f"`{status}`" for status in STATUSES)}. Schema version: {SCHEMA_VERSION}.
 
@@ -40,6 +43,7 @@ def document() -> str:
     parts += _section(section)
     parts += ["## epochs.csv: a row an epoch\n", *_section(columns(EpochRecord).values())]
     parts += ["## kernels.csv: a row a kernel or operator of a run\n", *_section(columns(KernelRecord).values())]
+    parts += ["## requests.csv: a row a request to a service\n", *_section(columns(RequestRecord).values())]
     return "\n".join(parts)
 
 

@@ -103,10 +103,18 @@ const config = {
 const charts = JSON.parse(document.getElementById("charts").textContent);
 const views = new Map();
 
+/* what is drawn in black is drawn in the page's own ink */
+const inked = (part) => {
+  if (part === "black" || part === "#000" || part === "#000000") return ink;
+  if (Array.isArray(part)) return part.map(inked);
+  if (part === null || typeof part !== "object") return part;
+  return Object.fromEntries(Object.entries(part).map(([key, value]) => [key, key === "data" || key === "datasets" ? value : inked(value)]));
+};
+
 async function draw(figure) {
   const plot = figure.querySelector(".plot");
   const select = figure.querySelector("select");
-  const spec = structuredClone(charts[figure.dataset.chart][select ? Number(select.value) : 0]);
+  const spec = inked(structuredClone(charts[figure.dataset.chart][select ? Number(select.value) : 0]));
   const room = plot.clientWidth;
   const beside = spec.hconcat || spec.concat;
   if (spec.hconcat && room < 620) {
@@ -117,7 +125,7 @@ async function draw(figure) {
   const inner = spec.spec || spec;
   const rowed = typeof inner.height === "object";
   const names = room < 620 ? room * 0.62 : Math.min(280, room * 0.45);
-  const width = Math.max(rowed ? 120 : 220, Math.floor((room - (across - 1) * 20 - (rowed ? names : 75 * (beside ? across : 1))) / across));
+  const width = Math.max(rowed ? 120 : 220, Math.floor((room - (across - 1) * 20 - (rowed ? names : 95 * (beside ? across : 1))) / across));
   for (const part of beside || spec.vconcat || [inner]) part.width = width;
   if (spec.columns) spec.columns = across;
   if (rowed && room < 620) inner.encoding.y.axis = {...inner.encoding.y.axis, labelLimit: Math.floor(names - 10), labelFontSize: 9};
