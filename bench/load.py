@@ -122,7 +122,8 @@ def agreement(args: argparse.Namespace) -> dict[str, object]:
     parts = urllib.parse.urlsplit(target.url)
     place = (parts.hostname or "", parts.port or 80)
     messages = [wire(request, parts.netloc) for request in requests]
-    rate = args.rate or args.share * capacity(target.url, requests, 8, 5.0)
+    closed_loop_rate = capacity(target.url, requests, 8, 5.0)  # which warms the service up, too
+    rate = args.rate or args.share * closed_loop_rate
     print(f"{rate:.1f} requests/s for {args.seconds:g} s, {args.rounds} rounds")
     ratios: dict[str, list[float]] = {"mean": [], "p50": [], "p99": []}
     pooled: dict[str, list[float]] = {"loadgen": [], args.arrivals: []}
