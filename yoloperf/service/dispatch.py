@@ -223,5 +223,6 @@ class Dispatch:
         for model in models:
             if model["name"] == wanted or (wanted is None and model["default"]):
                 return model["name"], model["digest"]
-        node.fault = f"{node.url} has no detector {wanted or ''!r}, only {', '.join(model['name'] for model in models)}"
+        names = ", ".join(model["name"] for model in models)
+        node.fault = f"{node.url} has no model {wanted!r}, only {names}" if models else f"{node.url} serves no detector"
         return None
