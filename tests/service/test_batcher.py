@@ -18,7 +18,7 @@ PICTURE = picture(1)
 class StandInRuntime:
     """One box as large as the input, after a while a batch and an image; `gate` holds it up."""
 
-    name, precision, img_size = "standin", "fp32", 64
+    name, precision, img_size, streams = "standin", "fp32", 64, 1
 
     def __init__(self, batch_s: float = 0.0, image_s: float = 0.0) -> None:
         self.batch_s, self.image_s = batch_s, image_s
@@ -161,3 +161,25 @@ def test_times_add_up(workers: Workers) -> None:
     elapsed = time.perf_counter() - start
     assert 0.05 <= times.inference_s < sum(vars(times).values()) <= elapsed
     assert all(seconds >= 0 for seconds in vars(times).values())
+
+
+def test_batches_are_inferred_side_by_side_where_the_model_can() -> None:
+    workers = Workers(2, streams=2)
+    wide, narrow = StandInRuntime(), StandInRuntime()
+    wide.streams = 2
+    for runtime in (wide, narrow):
+        runtime.gate.clear()
+    both = [Batcher(served(runtime), workers, Limits()) for runtime in (wide, narrow)]
+    first = submit(both[0], 2)
+    while both[0].waiting:  # until both are being inferred, each in a batch of its own
+        time.sleep(0.001)
+    wide.gate.set()
+    assert [future.result(5).batch_size for future in first] == [1, 1]
+    second = submit(both[1])
+    assert narrow.entered.wait(5)
+    second += submit(both[1], 2)
+    time.sleep(0.1)
+    assert both[1].waiting == 2, "a model of one stream is called by one thread at a time"
+    narrow.gate.set()
+    assert [future.result(5).batch_size for future in second] == [1, 2, 2]
+    workers.close()

@@ -150,7 +150,7 @@ def test_impossible_choices_are_refused() -> None:
     from yoloperf.yolo.runtimes import openvino
 
     with pytest.raises(UserError, match="add --device cpu"):
-        openvino.make(checkpoint.build(), cuda, SIDE, "auto")
+        openvino.make(checkpoint.build(), cuda, SIDE, "auto", 1)
 
 
 def test_runtimes_find_the_same_boxes(real_data: Path, official_weights: Path) -> None:

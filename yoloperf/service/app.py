@@ -29,7 +29,8 @@ PAGES = {"/": PAGE / "index.html"} | {f"/{file.stem}": file for file in PAGE.glo
 def create_app(settings: Settings, models: Sequence[Served]) -> FastAPI:
     """models: of each kind the first is the default. The application's state has `readiness` and `registry`."""
     metrics, readiness = Metrics(), api.Readiness()
-    registry = Registry(settings.limits, metrics, settings.max_batch, settings.max_wait_s, settings.queue)
+    streams = max(model.streams for model in models)
+    registry = Registry(settings.limits, metrics, settings.max_batch, settings.max_wait_s, settings.queue, streams)
     for model in models:
         registry.add(model)
     training = _Training(settings, registry, readiness) if settings.allow_training else None
@@ -68,7 +69,8 @@ class _Training:
         from yoloperf.service.training_api import make_router
 
         def serve(name: str, weights: Path) -> None:
-            registry.add(load_model(name, str(weights), settings.runtime, settings.device, settings.threads, settings.precision))
+            how = (settings.runtime, settings.device, settings.threads, settings.precision, settings.streams)
+            registry.add(load_model(name, str(weights), *how))
 
         self.runs = Training(settings.logs, threads=settings.training_threads)
         self.router = make_router(self.runs, serve, lambda: readiness.draining)

@@ -1,9 +1,10 @@
 """Dynamic batching: files of all requests (images, or sounds) meet between decoding and inference.
 
-    submit -> a thread of the pool decodes -> ready -> the device's one thread infers what has arrived -> one thread makes results
+    submit -> a thread of the pool decodes -> ready -> a thread of the device infers what has arrived -> one thread makes results
 
-The device's thread serves the models in the order in which their images became ready. A batch that is not full waits, for at most
-`max_wait_s`, only while further images are being decoded: an image that comes alone does not wait at all.
+The device has as many threads as batches can be inferred side by side, and serves the models in the order in which their images became
+ready. Where that is one, a batch that is not full waits, for at most `max_wait_s`, only while further images are being decoded: an image
+that comes alone does not wait at all. Where it is more, each gets its share of what is ready at once.
 """
 
 import threading
@@ -50,13 +51,14 @@ class Workers:
     """The threads of a service, shared by its models."""
 
     decoders: int
+    streams: int = 1
     pool: ThreadPoolExecutor = field(init=False)
     device: ThreadPoolExecutor = field(init=False)
     finisher: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
         self.pool = ThreadPoolExecutor(self.decoders, "decode")
-        self.device = ThreadPoolExecutor(1, "device")
+        self.device = ThreadPoolExecutor(self.streams, "device")
         self.finisher = ThreadPoolExecutor(1, "finish")
 
     def close(self) -> None:
@@ -97,7 +99,7 @@ class Batcher:
         self._ready: deque[_Image] = deque()
         self._changed = threading.Condition()
         self._decoding = 0  # images that were admitted and are not ready
-        self._asked = False  # whether a turn on the device's thread is due
+        self._turns = 0  # of threads of the device, due or under way
         self._image_s = 0.0  # running mean of the device's time for one image
 
     @property
@@ -153,12 +155,20 @@ class Batcher:
 
     def _ask(self) -> None:
         """Take a place in the device's line; holds the lock."""
-        if not self._asked:
-            self._asked = True
-            self.workers.device.submit(self._infer)
+        if self._turns < self.model.streams:
+            self._turns += 1
+            self.workers.device.submit(self._turn)
 
-    def _infer(self) -> None:
-        batch = self._take()
+    def _turn(self) -> None:
+        try:
+            self._infer(self._take())
+        finally:
+            with self._changed:
+                self._turns -= 1
+                if self._ready:
+                    self._ask()
+
+    def _infer(self, batch: list[_Image]) -> None:
         if batch:
             start = time.perf_counter()
             try:
@@ -177,11 +187,12 @@ class Batcher:
 
     def _take(self) -> list[_Image]:
         with self._changed:
-            deadline = time.perf_counter() + self.max_wait_s
-            while self._decoding and len(self._ready) < self.max_batch and (left := deadline - time.perf_counter()) > 0:
-                self._changed.wait(left)
-            taken = [self._ready.popleft() for _ in range(min(self.max_batch, len(self._ready)))]
-            self._asked = False
+            if self.model.streams == 1:
+                deadline = time.perf_counter() + self.max_wait_s
+                while self._decoding and len(self._ready) < self.max_batch and (left := deadline - time.perf_counter()) > 0:
+                    self._changed.wait(left)
+            share = -(-len(self._ready) // self.model.streams)
+            taken = [self._ready.popleft() for _ in range(min(self.max_batch, share))]
             if self._ready:
                 self._ask()
         return [image for image in taken if image.future.set_running_or_notify_cancel()]

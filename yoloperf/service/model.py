@@ -62,15 +62,27 @@ class ServedModel:
 
     @classmethod
     def load(
-        cls, name: str, weights: str, runtime: str = "auto", device: str = "auto", threads: int | None = None, precision: str = "auto"
+        cls,
+        name: str,
+        weights: str,
+        runtime: str = "auto",
+        device: str = "auto",
+        threads: int | None = None,
+        precision: str = "auto",
+        streams: int = 1,
     ) -> "ServedModel":
         """weights: a path or a known name. Raises UserError where they, the runtime, device or precision cannot be had."""
         checkpoint = load_weights(find_weights(weights))
-        return cls(name, checkpoint.class_names(), checkpoint.digest(), make_runtime(checkpoint, runtime, device, precision, threads))
+        made = make_runtime(checkpoint, runtime, device, precision, threads, streams=streams)
+        return cls(name, checkpoint.class_names(), checkpoint.digest(), made)
 
     @property
     def img_size(self) -> int:
         return self.runtime.img_size
+
+    @property
+    def streams(self) -> int:
+        return self.runtime.streams
 
     def warm_up(self, batch: int) -> None:
         """Run the smallest and the largest batch: runtimes choose their kernels and take their memory at the first."""

@@ -12,15 +12,19 @@ from yoloperf.service.served import DETECT, Served, route_of
 class Registry:
     """Models may be added while requests are served; one of a name that is taken replaces the old one, which finishes what it has."""
 
-    def __init__(self, limits: Limits, metrics: Metrics, max_batch: int = 16, max_wait_s: float = 0.005, queue: int = 64) -> None:
+    def __init__(
+        self, limits: Limits, metrics: Metrics, max_batch: int = 16, max_wait_s: float = 0.005, queue: int = 64, streams: int = 1
+    ) -> None:
+        """streams: batches that are inferred side by side, of whichever models."""
         self.limits, self.metrics = limits, metrics
         self.max_batch, self.max_wait_s, self.queue = max_batch, max_wait_s, queue
-        self.workers = Workers(available_cores())
+        self.workers = Workers(available_cores(), streams)
         self._batchers: dict[str, Batcher] = {}
 
     def add(self, model: Served) -> None:
         """Warm the model up and serve it. Takes seconds: not for the event loop."""
-        self.workers.device.submit(model.warm_up, self.max_batch).result()
+        for warming in [self.workers.device.submit(model.warm_up, self.max_batch) for _ in range(model.streams)]:
+            warming.result()
         batcher = Batcher(model, self.workers, self.limits, self.max_batch, self.max_wait_s, self.queue, self.metrics.image)
         self.metrics.watch_queue(model.name, lambda: batcher.waiting)
         self._batchers = {**self._batchers, model.name: batcher}

@@ -27,7 +27,7 @@ class Computing(Protocol):
 
 class Served(Protocol):
     """A model with the four steps from a file to its result. Files are decoded, prepared and finished in any thread, `infer` is called
-    by one at a time.
+    by as many at a time as the model has streams.
 
     names: of the classes; digest: of architecture and weights; img_size: side of the network's input, None where it takes no images.
     """
@@ -44,6 +44,9 @@ class Served(Protocol):
 
     @property
     def img_size(self) -> int | None: ...
+
+    @property
+    def streams(self) -> int: ...
 
     def warm_up(self, batch: int) -> None:
         """Infer a batch of one and one of that size."""
@@ -63,6 +66,8 @@ class Served(Protocol):
 
 class ServedWorkload:
     """A Workload as a Served; its requests' option is how many labels they want."""
+
+    streams = 1
 
     def __init__(self, name: str, workload: Workload) -> None:
         self.name, self.workload = name, workload
@@ -92,15 +97,22 @@ class ServedWorkload:
 
 
 def load_model(
-    name: str, weights: str, runtime: str = "auto", device: str = "auto", threads: int | None = None, precision: str = "auto"
+    name: str,
+    weights: str,
+    runtime: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    streams: int = 1,
 ) -> Served:
-    """weights: a path or a known name, of any kind; runtime and precision are those of a detector, other kinds run in PyTorch in fp32.
+    """weights: a path or a known name, of any kind; runtime, precision and streams are those of a detector, other kinds run in PyTorch
+    in fp32, one batch at a time.
 
     Raises UserError where they, the runtime, device or precision cannot be had.
     """
     path = find_weights(weights)
     if kind_of(path) == DETECTION:
-        return ServedModel.load(name, str(path), runtime, device, threads, precision)
+        return ServedModel.load(name, str(path), runtime, device, threads, precision, streams)
     return ServedWorkload(name, load(path, device, threads))
 
 

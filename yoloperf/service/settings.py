@@ -16,6 +16,7 @@ class Settings:
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
+    streams: int = 4  # batches inferred side by side, each on its part of the threads, where the runtime can
     image_root: Path | None = None
     token: str | None = None
     max_batch: int = 16

@@ -34,6 +34,8 @@ def _flags(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=int, help="CPU threads of the predictions (default: every core)")
     add("--image-root", type=Path, help="folder whose images may be asked for by path, and written beside (default: none may)")
     add("--token-file", type=Path, help="file with the token that clients must send (default: none)")
+    text = f"batches inferred side by side, each on its part of the threads, where the runtime can (default: {defaults.streams})"
+    add("--streams", type=int, default=defaults.streams, help=text)
     add("--max-batch", type=int, default=defaults.max_batch, help=f"images inferred together (default: {defaults.max_batch})")
     add("--max-wait-ms", type=float, default=1000 * defaults.max_wait_s, help="longest wait for images that are being decoded (default: 5)")
     add("--queue", type=int, default=defaults.queue, help=f"images of a model that may wait; more are refused (default: {defaults.queue})")
@@ -65,7 +67,7 @@ def _serve(args: argparse.Namespace) -> Result:
     why = "auto: the fastest here at equal mAP" if settings.runtime == "auto" else "asked for"
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     bound = bind(settings.host, settings.port)
-    how = (settings.runtime, settings.device, settings.threads, settings.precision)
+    how = (settings.runtime, settings.device, settings.threads, settings.precision, settings.streams)
     models = [load_model(name, path, *how) for name, path in weights]
     app = create_app(settings, models)
 
@@ -84,7 +86,7 @@ def _serve(args: argparse.Namespace) -> Result:
 def _settings(args: argparse.Namespace) -> Settings:
     if args.image_root and not args.image_root.is_dir():
         raise UserError(f"--image-root {args.image_root} is no folder")
-    for name in ("max_batch", "queue", "max_image_mb", "max_pixels", "max_images", "max_request_mb"):
+    for name in ("streams", "max_batch", "queue", "max_image_mb", "max_pixels", "max_images", "max_request_mb"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
     if args.training_threads is not None and args.training_threads < 1:
@@ -96,6 +98,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         device=args.device,
         precision=args.precision,
         threads=args.threads,
+        streams=args.streams,
         image_root=args.image_root,
         token=_token(args.token_file) if args.token_file else None,
         max_batch=args.max_batch,

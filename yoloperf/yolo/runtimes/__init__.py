@@ -20,11 +20,12 @@ RUNTIMES = ("auto", *PACKAGES)
 
 
 class Runtime(Protocol):
-    """A network that is ready to predict. It is called by one thread at a time."""
+    """A network that is ready to predict, by as many threads at a time as it has streams."""
 
     name: str
     precision: str  # "fp32", "bf16" or "fp16": of the convolutions
     img_size: int
+    streams: int
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Letterboxed RGB pictures [B, S, S, 3] -> decoded predictions [B, P, 5 + C]: centre x, y, width, height in input pixels,
@@ -39,8 +40,11 @@ def make_runtime(
     precision: str = "auto",
     threads: int | None = None,
     img_size: int | None = None,
+    streams: int = 1,
 ) -> Runtime:
     """The checkpoint's network in a runtime; img_size: side of its input, by default that of the training, else 416.
+
+    streams: into how many parts to divide the threads, each of which predicts by itself; runtimes that cannot have one.
 
     Sets the process up as `device.prepare` does. Raises UserError where runtime, device, precision or image size cannot be had.
     """
@@ -51,7 +55,7 @@ def make_runtime(
     name = _fastest(compute) if name == "auto" else name
     require(f"runtime {name}", PACKAGES[name])
     module: Any = importlib.import_module(f"yoloperf.yolo.runtimes.{name}")
-    runtime: Runtime = module.make(checkpoint.build().fuse(), compute, img_size, precision)
+    runtime: Runtime = module.make(checkpoint.build().fuse(), compute, img_size, precision, streams)
     return runtime
 
 

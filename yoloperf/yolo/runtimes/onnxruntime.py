@@ -11,7 +11,7 @@ from yoloperf.yolo.onnx_graph import INPUT, OUTPUT, onnx_model
 
 
 class OnnxRuntime:
-    name, precision = "onnxruntime", "fp32"
+    name, precision, streams = "onnxruntime", "fp32", 1
 
     def __init__(self, model: bytes, compute: Compute, img_size: int) -> None:
         self.img_size = img_size
@@ -24,7 +24,7 @@ class OnnxRuntime:
         return decoded
 
 
-def make(network: Darknet, compute: Compute, img_size: int, precision: str) -> OnnxRuntime:
+def make(network: Darknet, compute: Compute, img_size: int, precision: str, streams: int) -> OnnxRuntime:
     """Raises UserError where another precision than fp32 was asked for, or a device that this build cannot use."""
     if precision not in ("auto", "fp32"):
         raise UserError(f"runtime onnxruntime computes in fp32, not {precision}: choose runtime torch or openvino, or precision auto")

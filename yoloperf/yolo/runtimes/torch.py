@@ -15,6 +15,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 class TorchRuntime:
     name = "torch"
+    streams = 1
 
     def __init__(self, network: Darknet, compute: Compute, img_size: int) -> None:
         self.precision, self.img_size, self.device = compute.precision, img_size, compute.device
@@ -30,6 +31,6 @@ class TorchRuntime:
         return decoded
 
 
-def make(network: Darknet, compute: Compute, img_size: int, precision: str) -> TorchRuntime:
+def make(network: Darknet, compute: Compute, img_size: int, precision: str, streams: int) -> TorchRuntime:
     """precision is what was asked for; `compute` knows what it means on the device."""
     return TorchRuntime(network, compute, img_size)
