@@ -1,4 +1,8 @@
-"""A replica that takes a known time for each request, one after the other, and refuses what comes when its queue is full."""
+"""A replica that takes a known time for each request, one after the other, and refuses what comes when its queue is full.
+
+Who leaves when is reckoned from when requests come, and then slept for: a sleep that a busy machine makes longer delays one answer, and
+not all that wait behind it.
+"""
 
 import json
 import threading
@@ -13,7 +17,7 @@ class Serial(ThreadingHTTPServer):
     def __init__(self, service_s: float, queue: int = 10_000) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.service_s, self.queue = service_s, queue
-        self.turn, self.lock, self.inside = threading.Lock(), threading.Lock(), 0
+        self.lock, self.inside, self.free_at = threading.Lock(), 0, 0.0
 
     @property
     def url(self) -> str:
@@ -39,11 +43,12 @@ class _Handler(BaseHTTPRequestHandler):
         with server.lock:
             full = server.inside > server.queue
             server.inside += not full
+            leave_at = max(time.monotonic(), server.free_at) + server.service_s
+            server.free_at = server.free_at if full else leave_at
         if full:
             self.answer(429, {"error": {"code": "busy", "message": "the queue is full"}})
             return
-        with server.turn:
-            time.sleep(server.service_s)
+        time.sleep(max(0.0, leave_at - time.monotonic()))
         with server.lock:
             server.inside -= 1
         self.answer(200, {"results": []})

@@ -21,6 +21,7 @@ def service_that_says(answer: Callable[[], bytes], status: int = 200, slow_up_s:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are written one by one: the second would wait 40 ms for an ACK
 
         def do_GET(self) -> None:
             time.sleep(slow_up_s)

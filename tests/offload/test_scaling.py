@@ -135,24 +135,22 @@ def measure(cell: Cell, about: Study, folder: Path) -> Done:
 
 
 def test_the_model_predicts_what_is_measured(nginx: None, pair: list[Serial], pictures: None, tmp_path: Path) -> None:
-    """Half load on one replica, and a fourth of what two can do: 20 ms each, always."""
+    """Half load on one replica, and a fourth of what two can do: 20 ms each, always. Bounds: what a request costs beside those, a few
+    milliseconds, may be another in the load than in the calibration before it."""
     urls = [node.url for node in pair]
-    about = study(replicas=[1, 2], intervals_s=[0.04], policies=["least_conn"], seconds=4, requests=1, calibrate_seconds=1.5, urls=urls)
+    about = study(replicas=[1, 2], intervals_s=[0.04], policies=["least_conn"], seconds=3, requests=1, calibrate_seconds=1, urls=urls)
     cells = PART.cells(about)
     assert [cell.name for cell in cells] == ["calibrate_c1", "c1_least_conn_0.04s", "calibrate_c2", "c2_least_conn_0.04s"]
-    for attempt in range(3):  # a machine with other work at the time shows in one of the two and not in the other
-        done = [measure(cell, about, tmp_path / f"{cell.name}_{attempt}") for cell in cells]
-        results = PART.results(done, about)
-        grid = next(table for table in results.tables if table.name == "scaling_least_conn")
-        ratios = [float(row["model / measured"]) for row in grid.rows]
-        if all(0.8 <= ratio <= 1.2 for ratio in ratios):
-            break
-    assert len(ratios) == 2 and all(0.8 <= ratio <= 1.2 for ratio in ratios), ratios
+    done = [measure(cell, about, tmp_path / cell.name) for cell in cells]
+    results = PART.results(done, about)
+    grid = next(table for table in results.tables if table.name == "scaling_least_conn")
+    ratios = [float(row["model / measured"]) for row in grid.rows]
+    assert len(ratios) == 2 and all(0.75 <= ratio <= 1.3 for ratio in ratios), ratios
     one, loaded, two, spread = (each.summary for each in done)
     assert 0.9 * SERVICE_S < one["occupied_s"] < 1.3 * SERVICE_S
     assert two["throughput_rps"] > 1.5 * one["throughput_rps"]
     assert loaded["queue"] == spread["queue"] == "bounded" and loaded["errors"] == {}
-    assert loaded["requests"] == loaded["answered"] == len(done[1].requests) > 60
+    assert loaded["requests"] == loaded["answered"] == len(done[1].requests) > 50
     assert min(spread["shares"].values()) > 0.3
     assert vl_convert.vegalite_to_png(json.dumps(results.charts[0].spec)).startswith(b"\x89PNG")
 
