@@ -7,7 +7,6 @@ share a machine where the study names no addresses, so what a replica can do is 
 """
 
 import contextlib
-import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from yoloperf.core.request import RequestRecord
 from yoloperf.core.rundir import write_atomic
 from yoloperf.offload import kept, loadgen
 from yoloperf.offload.balancer import DIRECTIVES, balanced
+from yoloperf.offload.checks import part_settings, positive, whole
 from yoloperf.offload.drive import closed_loop
 from yoloperf.offload.exchange import Connection, Exchange, Request, encode
 from yoloperf.offload.part import Cell, Done, Results
@@ -44,7 +44,7 @@ _DEFAULTS: dict[str, Any] = {
     "queue": 64,  # pictures that may wait at a replica; what comes then is refused
     "urls": [],  # replicas that run already, used in this order; none: they are started here
     "rates": [10, 100, 1000],  # requests per second to plan nodes for
-    "mean_s": None,  # bounds on the round-trip time to plan for; neither: three times the unloaded one at the 99th percentile
+    "mean_s": None,  # bounds on the round-trip time to plan for; neither: ten times the unloaded one at the 99th percentile
     "p99_s": None,
 }
 _PER_REPLICA = 4  # connections that keep a replica busy: one is inferred, one decoded, and two are on their way
@@ -111,6 +111,8 @@ def _warm(url: str, requests: Sequence[Request]) -> None:
     wrong = [answer.error for answer in answers if answer.error]
     if wrong:
         raise UserError(f"{url} does not do its work: {wrong[0]}")
+    if len(answers) < _WARM:
+        raise KeyboardInterrupt  # which a closed loop keeps to itself
 
 
 def _calibrate(cell: Cell, url: str, requests: Sequence[Request], folder: Path) -> dict[str, Any]:
@@ -122,7 +124,7 @@ def _calibrate(cell: Cell, url: str, requests: Sequence[Request], folder: Path) 
         while not alone or time.monotonic() < end:
             time.sleep(_REST_S)
             alone.append(connection.exchange(requests[len(alone) % len(requests)]))
-    connections = _PER_REPLICA * count
+    connections, end = _PER_REPLICA * count, time.monotonic() + seconds
     together = closed_loop(url, requests, 10**9, connections, _TIMEOUT_S, duration_s=seconds, progress=f"{cell.name} saturated")
     start = alone[0].sent_at
     records = [one.record(number, start, cell=f"{cell.name}@alone") for number, one in enumerate(alone)]
@@ -131,6 +133,8 @@ def _calibrate(cell: Cell, url: str, requests: Sequence[Request], folder: Path) 
     failed = [one.error for one in (*alone, *together) if one.error]
     if failed:
         raise UserError(f"{len(failed)} of {len(records)} requests failed, such as: {failed[0]}")
+    if time.monotonic() < end:
+        raise KeyboardInterrupt  # which a closed loop keeps to itself
     return {**calibration(records, count, connections), "replicas": count}
 
 
@@ -224,20 +228,17 @@ def _quantile(values: Sequence[float], share: float) -> float:
 
 def _settings(study: Study) -> dict[str, Any]:
     """The part's settings with its defaults. Raises UserError that names the key."""
-    given = study.parts.get("scaling", {})
-    for key in given:
-        choose(str(key), _DEFAULTS, "key of scaling")
-    settings = {**_DEFAULTS, **given}
+    settings = part_settings(study, "scaling", _DEFAULTS)
     for key, least in (("threads", 1), ("max_batch", 1), ("queue", 1), ("requests", 1)):
-        _check(key, settings[key], _whole(settings[key], least), f"a whole number of at least {least}")
+        _check(key, settings[key], whole(settings[key], least), f"a whole number of at least {least}")
     for key in ("seconds", "calibrate_seconds"):
-        _check(key, settings[key], _positive(settings[key]), "a number above 0")
+        _check(key, settings[key], positive(settings[key]), "a number above 0")
     for key in ("mean_s", "p99_s"):
-        _check(key, settings[key], settings[key] is None or _positive(settings[key]), "a number above 0")
+        _check(key, settings[key], settings[key] is None or positive(settings[key]), "a number above 0")
     for key, right, what in (
-        ("replicas", lambda value: _whole(value, 1), "whole numbers of at least 1"),
-        ("intervals_s", _positive, "numbers above 0"),
-        ("rates", _positive, "numbers above 0"),
+        ("replicas", lambda value: whole(value, 1), "whole numbers of at least 1"),
+        ("intervals_s", positive, "numbers above 0"),
+        ("rates", positive, "numbers above 0"),
         ("policies", lambda value: isinstance(value, str), f"of {', '.join(DIRECTIVES)}"),
         ("urls", lambda value: isinstance(value, str), "addresses, http://HOST:PORT"),
     ):
@@ -254,11 +255,3 @@ def _settings(study: Study) -> dict[str, Any]:
 def _check(key: str, value: Any, right: bool, what: str) -> None:
     if not right:
         raise UserError(f"scaling: {key} must be {what}, not {value!r}")
-
-
-def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
