@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from yoloperf.core.errors import UserError
-from yoloperf.offload.plan import plan
+from yoloperf.offload.plan import MOST_BUSY, plan
 from yoloperf.offload.queueing import (
     POLICIES,
     Replicas,
@@ -143,9 +143,9 @@ KIND = Replicas({1: 0.1, 2: 0.15}, 0.12, 0.2)
 @pytest.mark.parametrize("rate", [3.0, 30.0, 1000.0])
 def test_a_plan_is_the_fewest_nodes_that_keep_the_bound(policy: str, rate: float) -> None:
     found = plan(KIND, policy, rate, mean_s=0.15)
-    assert found and found.mean_s <= 0.15 and found.busy < 1
+    assert found and found.mean_s <= 0.15 and found.busy <= MOST_BUSY
     fewer = policy_waiting_s(policy, rate, 0.1, 0.2, found.nodes - 1) if found.nodes > 1 else None
-    assert fewer is None or 0.12 + fewer > 0.15
+    assert fewer is None or 0.12 + fewer > 0.15 or rate * 0.1 / (found.nodes - 1) > MOST_BUSY
 
 
 def test_the_tail_of_a_plan_is_that_of_a_simulation() -> None:

@@ -208,6 +208,13 @@ def calibrated(count: int, occupied_s: float) -> Done:
     return Done(Cell(f"calibrate_c{count}", {"kind": "calibrate"}), summary, [])
 
 
+def stalled() -> Done:
+    """19 requests alone of 20 ms and one of 300, in which the machine did other work."""
+    about = calibrated(1, 0.02)
+    rows = [RequestRecord(cell="calibrate_c1@alone", round_trip_s=0.02) for _ in range(19)]
+    return Done(about.cell, {**about.summary, "unloaded_s": 0.034}, [*rows, RequestRecord(cell="calibrate_c1@alone", round_trip_s=0.3)])
+
+
 def loaded(count: int, policy: str, interval_s: float, mean_s: float, queue: str = "bounded") -> Done:
     rate = 1 / interval_s
     summary = {"replicas": count, "policy": policy, "interval_s": interval_s, "requests": 100, "answered": 100, "refused": 0, "errors": {}}
@@ -258,6 +265,8 @@ def test_results_of_a_part_of_the_cells() -> None:
         row["nodes"] for row in sorted(only.tables[1].rows, key=lambda row: -int(row["nodes"]))
     ]
     assert "it takes 3 nodes of this kind" in only.findings[-1].text
+    unbounded = PART.results([stalled()], study(rates=[100])).findings[-1].text
+    assert "99th percentile of 200 ms (10 times that of a request that meets nobody" in unbounded and "it takes 3 nodes" in unbounded
     short = PART.results([calibrated(1, 0.02)], study(p99_s=0.01))
     assert "No number of nodes" in short.findings[-1].text
 

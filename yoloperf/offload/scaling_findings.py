@@ -5,10 +5,10 @@ from itertools import pairwise
 
 from yoloperf.core.units import show_seconds
 from yoloperf.offload.part import Finding
+from yoloperf.offload.plan import MOST_BUSY
 from yoloperf.offload.scaling_rows import Row
 from yoloperf.report.evidence import NOT_TESTABLE, Case, Facet
 
-BELOW_SATURATION = 0.9  # busy at most: nearer to 1 a run of any sensible length tells little of the mean
 CLOSE = 0.2  # of the measured mean round-trip time, which a prediction may be off
 _SEEN = 0.05  # of the round-trip time: a smaller difference drowns in its spread
 _QUEUED = 0.2  # busy at least: below that hardly anybody waits
@@ -83,10 +83,10 @@ def _by_policy(cells: dict[tuple[str, float, int], Row]) -> Finding:
 
 def _model(rows: Sequence[Row]) -> Finding:
     once = {row.cell: row for row in rows}.values()
-    below = [row for row in once if row.busy is not None and row.busy < BELOW_SATURATION and row.ratio]
+    below = [row for row in once if row.busy is not None and row.busy < MOST_BUSY and row.ratio]
     missed = [row for row in below if abs((row.ratio or 0) - 1) > CLOSE]
     cases = [Case(row.where, row not in missed, (row.cell,), row.ratio) for row in below]
-    facet = Facet(f"model / measured, replicas busy less than {BELOW_SATURATION:.0%}", cases)
+    facet = Facet(f"model / measured, replicas busy less than {MOST_BUSY:.0%}", cases)
     text = f"The queueing model predicts the mean round-trip time within {CLOSE:.0%} below saturation ({facet.sentence()})"
     short = [row for row in missed if abs((row.predicted_s or 0) - (row.mean_s or 0)) < (row.facts["mean_error_s"] or 0)]
     if short:

@@ -7,7 +7,7 @@ from typing import Any
 from yoloperf.core.record import show_number, show_share
 from yoloperf.core.units import show_seconds
 from yoloperf.offload.part import Chart, Done, Finding, Results, Table
-from yoloperf.offload.plan import plan, unloaded_tail_s
+from yoloperf.offload.plan import MOST_BUSY, plan, unloaded_tail_s
 from yoloperf.offload.queueing import POLICIES, Replicas
 from yoloperf.offload.scaling_findings import findings_of
 from yoloperf.offload.scaling_rows import WORDS, Row, fitted, rows_of
@@ -138,9 +138,7 @@ def _usual_bound_s(kind: Replicas, done: Sequence[Done]) -> float:
     return max(_PATIENT * (median(alone) if alone else kind.unloaded_s), 2 * unloaded_tail_s(kind, 0.99))
 
 
-def _plans(
-    kind: Replicas, rates: Sequence[float], mean_s: float | None, p99_s: float | None, why: str
-) -> tuple[Table, list[Finding]]:
+def _plans(kind: Replicas, rates: Sequence[float], mean_s: float | None, p99_s: float | None, why: str) -> tuple[Table, list[Finding]]:
     """why: what is to be said of where the bound comes from."""
     words = [f"{name} of {show_seconds(value)}" for name, value in (("a mean", mean_s), ("a 99th percentile", p99_s)) if value]
     bound = " and ".join(words) + why
@@ -161,7 +159,7 @@ def _plans(
             findings.append(Finding(text, answers=True))
             break
     note = (
-        f"Fewest nodes for {bound}, by the model: each a machine of its own with one replica as measured here; the 99th percentile is an "
-        "approximation, within some 30 %."
+        f"Fewest nodes for {bound}, by the model: each a machine of its own with one replica as measured here, busy {MOST_BUSY:.0%} of its "
+        "time at most; the 99th percentile is an approximation, within some 30 %."
     )
     return Table("scaling_plan", "How many nodes it takes", rows, note), findings
