@@ -1,5 +1,6 @@
 """What the cells of part "places" say: where the time goes, how it is spread, when to send work away."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,8 @@ from yoloperf.report.evidence import CONTRADICTED, MIXED, NOT_TESTABLE, SUPPORTE
 IN_PROCESS, LOCAL, REMOTE, ABOVE, BELOW = "in-process", "local", "remote", "just-above", "just-below"
 STAGES = ("upload", "queue", "decode", "preprocess", "inference", "postprocess", "encode", "download")
 _BAR = 0.95  # of the round trip: what the stages must account for
+_NEAR = 2  # times as far from break-even as a link was to be, on a scale of logarithms: farther tells nothing of it
 _GOOD = 0.1  # of a prediction: what passes for right
-_SAME = 0.2  # of the local time: by more it is not the machine that the prediction was made on
 
 Rows = Sequence[RequestRecord]
 
@@ -38,9 +39,9 @@ def results_of(done: Sequence[Done], study: Study, rtt_s: float, down_over_up: f
         found = break_even(sample, rtt_s, down_over_up, study.seed)
         img_size = cells[IN_PROCESS].summary.get("img_size")
         say = verdict(model, found, img_size, rtt_s)
-        findings.insert(0, Finding(say[0].upper() + say[1:] + ".", None, [IN_PROCESS, REMOTE]))
+        findings.insert(0, Finding(say[0].upper() + say[1:] + ".", None, [IN_PROCESS, REMOTE], answers=True))
         measured = [(one, split(one)) for one in (cells.get(BELOW), cells.get(ABOVE)) if one and one.requests]
-        findings += _confirmed(cells, study.seed, float(model.local_s))
+        findings += _confirmed(cells, study.seed, model, rtt_s, down_over_up)
         linked, how_well = _links(cells, rows, model)
         findings += how_well
         tables += [*linked, *_costs(model, study)]
@@ -136,9 +137,13 @@ def _accounted(places: dict[str, list[RequestRecord]], cells: dict[str, Done]) -
     return [Finding(text, SUPPORTED if found >= _BAR else CONTRADICTED, [LOCAL])]
 
 
-def _confirmed(cells: dict[str, Done], seed: int, local_s: float) -> list[Finding]:
-    """Whether remote is faster just above the predicted bandwidth and slower just below it. local_s: as the prediction had it."""
-    texts, verdicts, evidence = [], [], []
+def _confirmed(cells: dict[str, Done], seed: int, model: Model, rtt_s: float, down_over_up: float) -> list[Finding]:
+    """Whether remote is faster just above the predicted bandwidth and slower just below it: both were measured by turns.
+
+    A machine that got slower or faster since the prediction has another break-even. That is reckoned with what the cell itself says of
+    the local place and the service, and a link that is not just above or just below it, as it was to be, tells nothing.
+    """
+    texts, verdicts, evidence, moved = [], [], [], []
     for name, sign in ((ABOVE, 1), (BELOW, -1)):
         if name not in cells:
             continue
@@ -147,21 +152,27 @@ def _confirmed(cells: dict[str, Done], seed: int, local_s: float) -> list[Findin
             return [Finding(f"{reason[0].upper()}{reason[1:]}.", NOT_TESTABLE, [name])]
         sample = split(cells[name])
         here_s, there_s = float(sample.model().local_s), float(sample.model().remote_s())
+        up_bps, factor = cells[name].summary["link"]["up_bps"], cells[name].cell.settings["factor"]
+        then = dataclasses.replace(model, local_s=here_s, server_s=float(sample.model().server_s))
+        distance = (np.log(up_bps) - np.log(then.break_even_bps(rtt_s, down_over_up))) / np.log(factor)
+        if not 0 < distance < _NEAR:
+            times = f"local {show_seconds(float(model.local_s))} before and {show_seconds(here_s)} then"
+            moved.append((f"the machine was not as fast any more when {name} was measured ({times}): measure it again", name))
+            continue
         low, high = np.quantile(sign * sample.resampled(seed).gain_s(), (0.025, 0.975))
-        if abs(here_s / local_s - 1) > _SAME:
-            text = (
-                f"The local place took {show_seconds(local_s)} when break-even was predicted and {show_seconds(here_s)} when it was to be"
-            )
-            return [Finding(f"{text} confirmed: measure {name} again on a machine that does nothing else.", NOT_TESTABLE, [name])]
         verdicts.append(SUPPORTED if low > 0 else CONTRADICTED if high < 0 else MIXED)
-        rate = show_rate(cells[name].summary["link"]["up_bps"])
-        texts.append(f"at {rate} ({name.replace('-', ' ')}) remote takes {show_seconds(there_s)}, local {show_seconds(here_s)}")
+        where = f"at {show_rate(up_bps)} ({name.replace('-', ' ')})"
+        texts.append(f"{where} remote takes {show_seconds(there_s)}, local {show_seconds(here_s)}")
         evidence.append(name)
+    also = [text for text, _ in moved]
+    if moved and not texts:
+        text = f"Whether the predicted break-even holds is not known: {'; '.join(also)}."
+        return [Finding(text, NOT_TESTABLE, [name for _, name in moved])]
     if not texts:
         return []
-    worst = next((each for each in (CONTRADICTED, MIXED) if each in verdicts), SUPPORTED if len(texts) == 2 else MIXED)
+    worst = next((each for each in (CONTRADICTED, MIXED) if each in verdicts), SUPPORTED if len(verdicts) == 2 else MIXED)
     words = {SUPPORTED: "is confirmed", CONTRADICTED: "is not confirmed", MIXED: "is confirmed in part"}[worst]
-    return [Finding(f"The predicted break-even {words} by measurement: {'; '.join(texts)}.", worst, evidence)]
+    return [Finding(f"The predicted break-even {words} by measurement: {'; '.join(texts + also)}.", worst, evidence)]
 
 
 def _links(cells: dict[str, Done], rows: dict[str, list[RequestRecord]], model: Model) -> tuple[list[Table], list[Finding]]:
@@ -202,7 +213,7 @@ def _links(cells: dict[str, Done], rows: dict[str, list[RequestRecord]], model: 
     for yes, words in ((True, "Remote is faster over"), (False, "Local is faster than remote over")):
         names = [name for name, paid in pays if paid is yes]
         if names:
-            findings.append(Finding(f"{words} {', '.join(names)}.", None, [f"{REMOTE}-{name}" for name in names]))
+            findings.append(Finding(f"{words} {', '.join(names)}.", None, [f"{REMOTE}-{name}" for name in names], answers=True))
     return [Table("places_links", "The model against the links", table, "Medians of each picture, mean over pictures.")], findings
 
 
