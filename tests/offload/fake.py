@@ -18,7 +18,7 @@ from yoloperf.report.evidence import SUPPORTED
 
 
 class Fake:
-    """settings: cells, seconds of each, broken: a file whose existence makes cell "2" fail."""
+    """settings: cells, seconds of each but the first, broken: a file whose existence makes cell "2" fail."""
 
     name = "load"
     title = "Load <b>of nothing</b>"
@@ -27,7 +27,7 @@ class Fake:
         settings = {"cells": 4, "seconds": 0.0, "broken": None} | study.parts[self.name]
         for key in study.parts[self.name]:
             choose(key, ("cells", "seconds", "broken"), "setting of load")
-        return [Cell(str(k), {"k": k, "seconds": settings["seconds"]}) for k in range(settings["cells"])]
+        return [Cell(str(k), {"k": k, "seconds": settings["seconds"] if k else 0.0}) for k in range(settings["cells"])]
 
     def measure(self, cell: Cell, study: Study, folder: Path) -> dict[str, Any]:
         rows = [RequestRecord(cell=cell.name, number=n, sent_bytes=1000 * cell.settings["k"], round_trip_s=0.01 * n) for n in range(3)]

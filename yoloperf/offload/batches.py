@@ -41,7 +41,6 @@ class Batches:
             "split": study.split,
             "pictures": study.images,
             "seed": study.seed,
-            "remote": asdict(study.remote),
             "pool": max(settings["images"]),
             **{key: settings[key] for key in ("size", "quality", "repeats", "seconds")},
         }

@@ -5,8 +5,9 @@ import hashlib
 import importlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +17,36 @@ from yoloperf.core.request import RequestRecord
 from yoloperf.core.rundir import write_atomic
 from yoloperf.offload.part import Cell, Done, Part
 from yoloperf.offload.study import PARTS, Place, Study
+from yoloperf.yolo.weight_files import find_weights
 
 _DIGITS = 12
 
 
 @dataclass(frozen=True)
 class Job:
-    """A cell of a part, where it is kept and what it depends on."""
+    """A cell of a part, where it is kept and what it depends on: hash of the settings, and digest of the weights, None where they are not
+    at hand."""
 
     part: Part
     cell: Cell
     folder: Path
     hash: str
+    weights: str | None = None
 
     @property
     def name(self) -> str:
         return f"{self.part.name}/{self.cell.name}"
 
     def read(self) -> dict[str, Any] | None:
-        """cell.json; None where there is none, it cannot be read, or it is of other settings."""
+        """cell.json; None where there is none, it cannot be read, or it is of other settings or weights."""
         try:
             content = json.loads((self.folder / "cell.json").read_text())
         except (OSError, ValueError):
             return None
-        return content if isinstance(content, dict) and content.get("settings_hash") == self.hash else None
+        if not isinstance(content, dict) or content.get("settings_hash") != self.hash:
+            return None
+        measured = content.get("weights_digest")
+        return None if measured and self.weights and measured != self.weights else content
 
     @property
     def requests(self) -> Path:
@@ -57,6 +64,7 @@ class Job:
 
     def write(self, content: dict[str, Any]) -> None:
         head = {"part": self.part.name, "cell": self.cell.name, "settings": self.cell.settings, "settings_hash": self.hash}
+        head["weights_digest"] = self.weights
         write_atomic(self.folder / "cell.json", json.dumps(head | content, indent=1, allow_nan=False) + "\n")
 
 
@@ -67,7 +75,8 @@ def load_parts(study: Study) -> list[Part]:
 
 def jobs(study: Study, parts: Sequence[Part], folder: Path) -> list[Job]:
     """Every cell of these parts. Raises UserError for settings that a part refuses."""
-    found = [Job(part, cell, folder / part.name / cell.name, _hash(part.name, cell, study)) for part in parts for cell in part.cells(study)]
+    digest = cache(_weights_digest)  # for now: the file may be another the next time
+    found = [_job(part, cell, study, folder, digest) for part in parts for cell in part.cells(study)]
     names = [job.name for job in found]
     assert len(set(names)) == len(names), f"two cells have one name: {names}"
     return found
@@ -91,9 +100,29 @@ def done(every: Sequence[Job], part: Part) -> list[Done]:
     for job in every:
         content = job.read() if job.part is part else None
         if content is not None and content["status"] == "ok":
-            requests = from_csv(RequestRecord, job.requests.read_text()) if job.requests.exists() else []
-            found.append(Done(job.cell, content["summary"], requests))
+            found.append(Done(job.cell, content["summary"], _rows(job)))
     return found
+
+
+def _rows(job: Job) -> list[RequestRecord]:
+    try:
+        return from_csv(RequestRecord, job.requests.read_text()) if job.requests.exists() else []
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{job.requests} cannot be read ({error}): measure it again with --redo {job.name}") from error
+
+
+def _job(part: Part, cell: Cell, study: Study, folder: Path, digest: Callable[[str], str | None]) -> Job:
+    weights = digest(cell.settings.get("model", study.model))
+    return Job(part, cell, folder / part.name / cell.name, _hash(part.name, cell, study), weights)
+
+
+def _weights_digest(model: str) -> str | None:
+    """Of the file of "NAME=WEIGHTS"; None where it is not here: a study is read on other machines, too."""
+    try:
+        with find_weights(model.partition("=")[2]).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:_DIGITS]
+    except (UserError, OSError):
+        return None
 
 
 def _hash(part: str, cell: Cell, study: Study) -> str:

@@ -43,7 +43,6 @@ class Resolution:
             "images": study.images,
             "seed": study.seed,
             "links": [asdict(link) for link in links_of(study)],
-            "remote": asdict(study.remote),
             **{key: settings[key] for key in ("requests", "resamples", "seconds")},
         }
         cells = []

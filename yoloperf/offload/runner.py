@@ -1,8 +1,10 @@
 """Runs the cells of a study that are not done, one after the other, unattended."""
 
+import json
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,6 +13,7 @@ from typing import Any
 
 from yoloperf.core.environment import collect
 from yoloperf.core.errors import UserError
+from yoloperf.core.rundir import write_atomic
 from yoloperf.core.units import show_seconds
 from yoloperf.offload.cells import Job
 from yoloperf.offload.study import Study
@@ -41,9 +44,14 @@ def _measure(job: Job, study: Study, environment: dict[str, Any]) -> dict[str, A
     summary: dict[str, Any] | None = None
     reason: str | None = None
     try:
-        summary = job.part.measure(job.cell, study, job.folder)
+        measured = job.part.measure(job.cell, study, job.folder)
+        json.dumps(measured, allow_nan=False)
+        summary = measured
     except UserError as error:
         reason = " ".join(str(error).split())
+    except Exception as error:  # a fault of ours in one cell does not take the others of an unattended study along
+        write_atomic(job.folder / "crash.txt", traceback.format_exc())
+        reason = f"a fault of yoloperf: {type(error).__name__}: {' '.join(str(error).split())} (see {job.folder / 'crash.txt'})"
     content = {
         "status": "failed" if summary is None else "ok",
         "reason": reason,
@@ -75,16 +83,18 @@ class _Walls:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends a study as Ctrl-C does: services and links are taken down."""
+    """SIGTERM and a terminal that goes end a study as Ctrl-C does: services and links are taken down."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    kinds = [kind for kind in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(kind) is not signal.SIG_IGN]  # nohup stays
+    before = {kind: signal.signal(kind, stop) for kind in kinds}
     try:
         yield
     except KeyboardInterrupt:
         print("stopped: every finished cell is kept, and the same command goes on from here", file=sys.stderr)
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import write_atomic
 from yoloperf.datasets.config import class_names
 from yoloperf.yolo.darknet import Darknet, load_cfg, parse_cfg
+from yoloperf.yolo.weight_files import find_weights as find_weights
 
 CHECKPOINT_VERSION = 1
 
@@ -50,30 +50,6 @@ class Checkpoint:
             content.update(name.encode())
             content.update(self.state[name].cpu().contiguous().numpy().tobytes())
         return content.hexdigest()[:12]
-
-
-def search_folders() -> list[Path]:
-    """Where weights are looked for by name: here, weights/, and beside or in the folder of YOLOPERF_DATA."""
-    data = os.environ.get("YOLOPERF_DATA")
-    return [Path(), Path("weights"), *([Path(data), Path(data) / "weights", Path(data).parent / "weights"] if data else [])]
-
-
-def find_weights(name: str) -> Path:
-    """File of weights by path or name. `yolov3.pt`, the 2020 study's name, finds yolov3.weights where only that is there.
-
-    Raises UserError with the weights at hand and how to fetch more.
-    """
-    wanted = Path(name)
-    candidates = [wanted, wanted.with_suffix(".weights")] if wanted.suffix == ".pt" and wanted.parent == Path() else [wanted]
-    folders = [Path()] if wanted.parent != Path() else search_folders()
-    for candidate in candidates:
-        for folder in folders:
-            if (folder / candidate).is_file():
-                return folder / candidate
-    there = sorted({path.name for folder in search_folders() for pattern in ("*.pt", "*.weights") for path in folder.glob(pattern)})
-    raise UserError(
-        f"no weights {name}; at hand: {', '.join(there) or 'none'}; yolov3.weights and yolov3-tiny.weights: yoloperf data fetch NAME"
-    )
 
 
 def load_weights(path: Path, cfg: str = "") -> Checkpoint:
