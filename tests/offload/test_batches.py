@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -62,8 +63,8 @@ def test_stages_of_a_request_add_up_to_its_round_trip(data: Path, live: Live, tm
     assert [(row["link"], row["images a request"]) for row in rows] == [("direct", "1"), ("direct", "4"), ("far", "1"), ("far", "4")]
     assert all(float(row["accounted for"].removesuffix(" %")) > 95 for row in rows)
     assert vl_convert.vegalite_to_png(said.charts[0].spec).startswith(b"\x89PNG")
-    assert len([finding for finding in said.findings if finding.answers]) == 2
-    assert said.findings[1].verdict == SUPPORTED and "over far an image takes" in said.findings[1].text
+    assert [finding.answers for finding in said.findings] == [True, False, False]
+    assert said.findings[2].verdict == SUPPORTED and "over far an image takes" in said.findings[2].text
 
 
 def test_a_refusal_is_the_reason_of_the_cell(data: Path, make_model: Any, tmp_path: Path) -> None:
@@ -109,9 +110,18 @@ def test_whether_batching_pays(factor: float, repeats: int, verdict: str, told: 
     several = [factor * total for total in alone]
     # from 2 images on, the time of an image no longer falls
     done = [_done(4, [2 * total for total in several]), _done(1, alone), _done(2, several)]
-    finding = PART.results(done, None).findings[0]  # type: ignore[arg-type]
+    answer, finding = PART.results(done, None).findings  # type: ignore[arg-type]
+    assert answer.answers and answer.verdict == verdict and answer.text.endswith(" over dsl.")
     assert finding.verdict == verdict and told in finding.text and finding.evidence == ["dsl_1", "dsl_2", "dsl_4"]
     assert ("; more than 2 gain less than 5 %" in finding.text) == (verdict == SUPPORTED)
+
+
+def test_links_that_differ_have_one_answer() -> None:
+    alone = [0.1 + 0.001 * place for place in range(9)]
+    far = [replace(one, summary=one.summary | {"link": "far"}) for one in (_done(1, alone), _done(2, [4 * total for total in alone]))]
+    answer, *rest = PART.results([_done(1, alone), _done(2, alone), *far], None).findings  # type: ignore[arg-type]
+    assert answer.text == "Sending several images in a request pays over dsl; it does not pay over far." and answer.verdict == MIXED
+    assert len(rest) == 2 and not any(finding.answers for finding in rest)
 
 
 def test_what_is_missing_is_said() -> None:
@@ -119,6 +129,7 @@ def test_what_is_missing_is_said() -> None:
     assert PART.results([none], None).tables == []  # type: ignore[arg-type]
     alone = PART.results([none, _done(1, [0.1, 0.2], "the clocks moved")], None)  # type: ignore[arg-type]
     assert [finding.text for finding in alone.findings] == [
+        "Sending several images in a request was not told over dsl.",
         "Whether batching pays over dsl needs one image a request and several.",
         "In dsl_1: the clocks moved",
     ]

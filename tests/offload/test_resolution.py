@@ -19,6 +19,7 @@ from yoloperf.offload.part import Cell, Done
 from yoloperf.offload.pictures import FULL, Picture
 from yoloperf.offload.resolution import PART
 from yoloperf.offload.study import LinkSpec, Place, Study
+from yoloperf.report.evidence import NOT_TESTABLE
 from yoloperf.service.limits import Limits
 from yoloperf.service.model import ServedModel
 from yoloperf.yolo.evaluate import score
@@ -161,9 +162,16 @@ def test_the_smallest_picture_that_costs_less_than_a_point() -> None:
     full = _done(FULL, None, 100_000, 0.5)
     cells = [full, _done(64, 75, 3000, 0.3), _done(224, 50, 6000, 0.492, 0.02), _done(224, 95, 9000, 0.497), _done(416, 95, 20_000, 0.5)]
     finding = PART.results(cells, None).findings[0]  # type: ignore[arg-type]
-    assert "is 224 px at JPEG quality 50: 0.8 (" in finding.text and "5.86 KiB instead of 97.7 KiB" in finding.text
+    assert (
+        "that cost less than 1 point of mAP@0.5 (m) as measured, was 224 px at JPEG quality 50: 0.8 (" in finding.text
+        and "5.86 KiB instead of 97.7 KiB" in finding.text
+    )
     assert "60.0 ms instead of 1.00 s over dsl" in finding.text and "from 224 px at JPEG quality 95 on" in finding.text
     assert finding.answers and finding.evidence == ["m_224_q50", "m_full"]
+    surely = PART.results([full, cells[3]], None).findings[0]  # type: ignore[arg-type]
+    assert "that costs less than 1 point of mAP@0.5 (m) is 224 px at JPEG quality 95" in surely.text
+    blind = PART.results([_done(FULL, None, 100_000, 0.0), _done(64, 75, 3000, 0.0)], None).findings[0]  # type: ignore[arg-type]
+    assert blind.verdict == NOT_TESTABLE and "cannot be told" in blind.text  # nothing to lose is no saving
     worse = PART.results([full, _done(64, 75, 3000, 0.3)], None).findings[0]  # type: ignore[arg-type]
     assert "No smaller picture costs less" in worse.text and "20.0 (" in worse.text
     quality = PART.results(cells, None).findings[1]  # type: ignore[arg-type]

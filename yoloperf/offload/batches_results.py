@@ -82,8 +82,8 @@ def results_of(done: Sequence[Done]) -> Results:
         return Results([], [], [])
     for batches in links.values():
         batches.sort(key=lambda batch: batch.images)
-    findings = [_pays(link, batches) for link, batches in links.items()]
-    return Results([_table(links)], [_chart(links)], [*findings, *_missing(links)])
+    pays = {link: _pays(link, batches) for link, batches in links.items()}
+    return Results([_table(links)], [_chart(links)], [_answer(pays), *pays.values(), *_missing(links)])
 
 
 def _table(links: dict[str, list[Batch]]) -> Table:
@@ -128,35 +128,52 @@ def _pays(link: str, batches: Sequence[Batch]) -> Finding:
     evidence = [batch.done.cell.name for batch in batches]
     alone = next((batch for batch in batches if batch.images == 1), None)
     if alone is None or len(batches) < 2:
-        return Finding(f"Whether batching pays over {link} needs one image a request and several.", NOT_TESTABLE, evidence, answers=True)
+        return Finding(f"Whether batching pays over {link} needs one image a request and several.", NOT_TESTABLE, evidence)
     best = min((batch for batch in batches if batch.images > 1), key=Batch.image_s)
     enough = next(batch for batch in batches if batch.images > 1 and batch.image_s() <= (1 + _GAIN) * best.image_s())
     repeats = min(len(alone.round_trips), len(enough.round_trips))
-    ratio, (low, high) = enough.image_s() / alone.image_s(), _interval(enough, alone)
+    ratio, (low, high) = enough.image_s() / alone.image_s(), _interval(enough, alone, len(batches) - 1)
     measured = (
         f"over {link} an image takes {show_seconds(enough.image_s())} in requests of {enough.images} and {show_seconds(alone.image_s())} "
         f"alone, {ratio:.2f} times as long (95 % interval {low:.2f} to {high:.2f}, {repeats} requests each or more)"
     )
     if repeats < _LEAST_REPEATS:
-        return Finding(f"Batching: {measured}: too few to tell.", NOT_TESTABLE, evidence, answers=True)
+        return Finding(f"Batching: {measured}: too few to tell.", NOT_TESTABLE, evidence)
     if low > 1:
-        return Finding(f"Batching does not pay: {measured}.", CONTRADICTED, evidence, answers=True)
+        return Finding(f"Batching does not pay: {measured}.", CONTRADICTED, evidence)
     if high >= 1:
-        return Finding(f"Whether batching pays is within the noise: {measured}.", MIXED, evidence, answers=True)
+        return Finding(f"Whether batching pays is within the noise: {measured}.", MIXED, evidence)
     more = [batch.images for batch in batches if batch.images > enough.images]
     stops = f"; more than {enough.images} gain less than {100 * _GAIN:.0f} %" if more else "; more were not tried"
     waits = f"The answer to {enough.images} comes after {show_seconds(median(enough.round_trips))}"
-    return Finding(f"Batching pays: {measured}{stops}. {waits}.", SUPPORTED, evidence, answers=True)
+    return Finding(f"Batching pays: {measured}{stops}. {waits}.", SUPPORTED, evidence)
 
 
-def _interval(several: Batch, alone: Batch) -> tuple[float, float]:
-    """95 % of the ratio of the median times of an image, by bootstrap over the requests (percentiles)."""
+def _interval(several: Batch, alone: Batch, tried: int) -> tuple[float, float]:
+    """95 % of the ratio of the median times of an image, by bootstrap over the requests (percentiles). tried: numbers of images that
+    this one was chosen among: all of their intervals hold together (Bonferroni)."""
     draw = np.random.default_rng(0)
     medians = [
         np.median(draw.choice(batch.round_trips, (_RESAMPLES, len(batch.round_trips))), axis=1) / batch.images for batch in (several, alone)
     ]
-    low, high = np.percentile(medians[0] / medians[1], (2.5, 97.5))
+    low, high = np.percentile(medians[0] / medians[1], (2.5 / tried, 100 - 2.5 / tried))
     return float(low), float(high)
+
+
+def _answer(pays: dict[str, Finding]) -> Finding:
+    """All links in one sentence."""
+    words = {
+        SUPPORTED: "pays over",
+        CONTRADICTED: "does not pay over",
+        MIXED: "is within the noise over",
+        NOT_TESTABLE: "was not told over",
+    }
+    found = {verdict: [link for link, one in pays.items() if one.verdict == verdict] for verdict in words}
+    several = [f"{text} {', '.join(found[verdict])}" for verdict, text in words.items() if found[verdict]]
+    verdicts = [verdict for verdict in words if found[verdict]]
+    evidence = [name for one in pays.values() for name in one.evidence]
+    text = f"Sending several images in a request {'; it '.join(several)}."
+    return Finding(text, verdicts[0] if len(verdicts) == 1 else MIXED, evidence, answers=True)
 
 
 def _missing(links: dict[str, list[Batch]]) -> Iterable[Finding]:

@@ -8,6 +8,7 @@ from yoloperf.core.units import show_bytes, show_seconds
 from yoloperf.offload.part import Chart, Done, Finding, Results, Table
 from yoloperf.offload.pictures import FULL
 from yoloperf.offload.resolution_sizes import Size
+from yoloperf.report.evidence import NOT_TESTABLE
 
 _POINT = 0.01  # of mAP: what a smaller picture may cost
 _LEAST_BOXES = 30  # of a class: the AP of fewer says little
@@ -97,6 +98,10 @@ def _smallest(sizes: Sequence[Size], links: Sequence[str]) -> Iterable[Finding]:
     if not losses:
         return
     of = f" ({original.model})"
+    if original.map50 <= _POINT:  # every size would be good enough
+        text = f"What costs less than 1 point of mAP@0.5 cannot be told{of}: the original files score {original.map50:.3f}."
+        yield Finding(text, NOT_TESTABLE, [original.name], answers=True)
+        return
     good = [(size, loss) for size, loss in losses if loss.value < _POINT]
     if not good:
         least, loss = min(losses, key=lambda pair: pair[1].value)
@@ -109,15 +114,17 @@ def _smallest(sizes: Sequence[Size], links: Sequence[str]) -> Iterable[Finding]:
         for link in links
         if link in size.round_trips and link in original.round_trips
     ]
+    sure = next((pair for pair in good if pair[1].value + pair[1].half < _POINT), None)
+    # the smallest of many whose loss happens to be small is the luckiest, too
+    says = ("costs", "is") if sure and sure[0] is size else ("cost", "as measured, was")
     text = (
-        f"The smallest picture that costs less than 1 point of mAP@0.5{of} is {size.title()}: {loss.points()} points, "
+        f"The smallest picture that {says[0]} less than 1 point of mAP@0.5{of} {says[1]} {size.title()}: {loss.points()} points, "
         f"{show_bytes(size.bytes)} instead of {show_bytes(original.bytes)}"
     )
     text += f"; a round trip of {', '.join(trips)}." if trips else "."
-    sure = next((pair for pair in good if pair[1].value + pair[1].half < _POINT), None)
     count = original.done.summary["pictures"]
     if sure is None:
-        text += f" With {count} pictures no size is sure (by the whole of its 95 % interval) to cost less."
+        text += f" With {count} pictures no size is sure (by the whole of its 95 % interval) to cost less: more pictures would tell."
     elif sure[0] is not size:
         text += (
             f" With {count} pictures it is sure (by the whole of its 95 % interval) from {sure[0].title()} on, {show_bytes(sure[0].bytes)}."
@@ -156,7 +163,9 @@ def _missing(sizes: Sequence[Size]) -> Iterable[Finding]:
             if outcome["reason"]:
                 reasons.setdefault(f"{link}: {outcome['reason']}", []).append(size.name)
     for reason, names in reasons.items():
-        yield Finding(f"Not measured, or not wholly, in {len(names)} of {len(sizes)} sizes, {reason}", evidence=names)
+        yield Finding(
+            f"Not measured, or not wholly, in {len(names)} of {len(sizes)} sizes, {reason} (--redo resolution tries again)", evidence=names
+        )
     unusable: list[str] = sizes[0].done.summary["unusable"]
     if unusable:
         yield Finding(f"{len(unusable)} pictures were not sent, as the service could not read them: {'; '.join(unusable[:3])}")
