@@ -159,6 +159,48 @@ def test_break_even_is_confirmed_on_both_sides(
     assert "places_bandwidth" in {chart.name for chart in results.charts}
 
 
+@pytest.fixture
+def confirmations(make_study: Callable[..., Study]) -> Callable[..., list[str]]:
+    """Verdicts on a break-even of 8 Mbit/s and the frames, where the local place takes so many times its 100 ms in the cells that
+    confirm it, the service so many times its 10, and the link so many seconds more than the model has it."""
+
+    def rows(cell: str, place: str, local: bool, time_s: float, server_s: float) -> list[RequestRecord]:
+        size: dict[str, Any] = {} if local else {"sent_bytes": 75_000, "received_bytes": 15_000}
+        times = [time_s * (1 + 0.002 * (k % 5)) for k in range(20)]
+        return [
+            RequestRecord(cell=f"{cell}{place}", sample=str(k % 4), round_trip_s=one, server_s=one if local else server_s, **size)
+            for k, one in enumerate(times)
+        ]
+
+    def verdicts(slower_local: float = 1.0, slower_server: float = 1.0, late_s: float = 0.0) -> list[str]:
+        done = []
+        for cell in PART.cells(make_study()):
+            if cell.name in (IN_PROCESS, REMOTE):
+                local = cell.name == IN_PROCESS
+                own = rows(cell.name, "", local, 0.1 if local else 0.01, 0.01)
+                done.append(Done(cell, {}, own))
+            elif cell.name in (ABOVE, BELOW):
+                bps = cell.settings["factor"] * 8e6 * 1514 / 1448
+                there_s = 0.01 * slower_server + late_s + 0.09 / cell.settings["factor"]
+                own = rows(cell.name, f"/{IN_PROCESS}", True, 0.1 * slower_local, 0.0)
+                own += rows(cell.name, f"/{REMOTE}", False, there_s, 0.01 * slower_server)
+                link = dataclasses.asdict(LinkSpec(cell.name, bps, bps))
+                done.append(Done(cell, {"link": link}, own))
+        return [str(one.verdict) for one in PART.results(done, make_study()).findings if "predicted break-even" in one.text]
+
+    return verdicts
+
+
+def test_a_confirmation_is_judged_by_the_machine_as_it_was_then(confirmations: Callable[..., list[str]]) -> None:
+    assert confirmations() == ["supported"]
+    assert confirmations(late_s=0.05) == ["contradicted"] and confirmations(late_s=-0.05) == ["contradicted"]
+    assert confirmations(slower_local=1.1) == confirmations(slower_local=0.9) == ["supported"]
+    assert confirmations(slower_local=1.1, slower_server=1.1) == ["supported"]
+    assert confirmations(slower_local=1.3) == confirmations(slower_local=0.7) == ["not testable"]
+    assert confirmations(slower_local=0.05) == ["not testable"]  # no link would be fast enough
+    assert confirmations(slower_server=4.0) == ["not testable"]  # the local place is as fast as it was, and the break-even another
+
+
 def test_nothing_to_confirm_where_it_never_pays(make_study: Callable[..., Study], tmp_path: Path) -> None:
     study = make_study()
     study.parts["places"]["rtt_ms"] = 500

@@ -153,6 +153,7 @@ def _drawn(rng: np.random.Generator, times: NDArray[np.float64], pictures: NDArr
 def _by_picture(rows: Sequence[RequestRecord]) -> dict[str, list[RequestRecord]]:
     found: dict[str, list[RequestRecord]] = {}
     for row in rows:
-        if row.error is None and row.round_trip_s is not None and row.sample is not None:
+        if row.error is None and None not in (row.round_trip_s, row.server_s, row.sample):
+            assert row.sample is not None
             found.setdefault(row.sample, []).append(row)
     return found

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from yoloperf.core.errors import UserError, choose
+from yoloperf.core.errors import UserError
 from yoloperf.core.record import from_csv, to_csv
 from yoloperf.core.request import RequestRecord
 from yoloperf.core.rundir import write_atomic
 from yoloperf.offload.breakeven import break_even, sample_of, show_rate, verdict
+from yoloperf.offload.checks import part_settings
 from yoloperf.offload.clock import aligned, estimate_offset
 from yoloperf.offload.exchange import Connection, Exchange, Request, encode
 from yoloperf.offload.kept import service_url
@@ -147,13 +148,13 @@ def _over_http(
     there: list[Exchange] = []
     trouble = None
     clock = aligned(None, None, 0)
-    start = time.time()
+    start = time.monotonic()
     try:
         before = estimate_offset(url)
         with shaped(link, url) if link else contextlib.nullcontext(url) as way, Connection(way, settings["timeout_s"]) as connection:
             ways: list[tuple[Way, list[Exchange]]] = [(connection.exchange, there)]
             _ask(requests, int(settings["rounds"]), [(local.exchange, here), *ways] if local else ways, cell.name)
-        clock = aligned(before, estimate_offset(url), time.time() - start)
+        clock = aligned(before, estimate_offset(url), time.monotonic() - start)
     except UserError as error:
         if not there:
             raise
@@ -215,15 +216,13 @@ def _write(folder: Path, rows: Sequence[RequestRecord]) -> None:
 
 
 def _settings(study: Study) -> dict[str, float]:
-    given = study.parts.get("places", {})
-    for key, value in given.items():
-        choose(key, _DEFAULTS, "key of part places")
+    settings: dict[str, float] = part_settings(study, "places", _DEFAULTS)
+    for key, value in settings.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not 0 <= value < 1e9 or (value == 0 and key != "rtt_ms"):
             raise UserError(f"places: {key} must be a number above 0, not {value!r}")
         if key in ("pictures", "rounds") and not isinstance(value, int):
             raise UserError(f"places: {key} must be a whole number, not {value!r}")
-    settings = {**_DEFAULTS, **given}
     if not settings["below"] < 1 < settings["above"]:
         raise UserError("places: below must be less than 1 and above more: they are factors of the break-even bandwidth")
     return settings
