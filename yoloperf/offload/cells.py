@@ -63,7 +63,7 @@ class Job:
         self.folder.mkdir(parents=True)
 
     def write(self, content: dict[str, Any]) -> None:
-        head = {"part": self.part.name, "cell": self.cell.name, "settings": self.cell.settings, "settings_hash": self.hash}
+        head: dict[str, Any] = {"part": self.part.name, "cell": self.cell.name, "settings": self.cell.settings, "settings_hash": self.hash}
         head["weights_digest"] = self.weights
         write_atomic(self.folder / "cell.json", json.dumps(head | content, indent=1, allow_nan=False) + "\n")
 
