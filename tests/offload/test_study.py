@@ -163,7 +163,7 @@ def test_a_fault_of_ours_takes_one_cell_along(folder: Path, monkeypatch: pytest.
     ends: dict[str, Any] = {"1": {"rate": float("nan")}, "2": None}
 
     def faulty(cell: Cell, study: Study, out: Path) -> dict[str, Any]:
-        return ends.get(cell.name) or (measure(cell, study, out) if cell.name != "2" else {}["no"])
+        return ends.get(cell.name) or (measure(cell, study, out) if cell.name != "2" else ends["no"])
 
     monkeypatch.setattr(fake.PART, "measure", faulty)
     assert main(["offload", "s.yaml", "-o", "out"]) == 1
