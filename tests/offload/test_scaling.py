@@ -86,10 +86,11 @@ def test_a_dead_replica_is_an_error_and_not_hidden(nginx: None, pair: list[Seria
     assert {answer.error for answer in answers if answer.status == 502} == {"HTTP 502, and no JSON"}
 
 
-def test_nginx_ends_with_its_parent(nginx: None) -> None:
+def test_nginx_ends_with_its_parent(nginx: None, tmp_path: Path) -> None:
     use = "with balanced(['http://127.0.0.1:9'], 'random') as url: print(url, flush=True); time.sleep(60)"
     code = f"import time\nfrom yoloperf.offload.balancer import balanced\n{use}"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+    own = {**os.environ, "TMPDIR": str(tmp_path)}  # who is killed leaves nginx's folder
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=own) as parent:
         assert parent.stdout and parent.stdout.readline().startswith("http://127.0.0.1:")
         children = psutil.Process(parent.pid).children(recursive=True)
         assert "nginx" in {child.name() for child in children}
