@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from yoloperf.datasets.labels import Split
 from yoloperf.yolo.augment import DICE, BoxTable, Pictures, draw, paint
-from yoloperf.yolo.images import DecodedOnce
+from yoloperf.yolo.images import PAD, DecodedOnce
 from yoloperf.yolo.recipe import Recipe, load_recipe
 from yoloperf.yolo.resident import ResidentImages
 
@@ -105,11 +105,23 @@ def test_colour_of_grey_stays_grey() -> None:
 
 
 def test_nothing_drawn_nothing_changed() -> None:
-    still = replace(PLAIN, scale=0.0, translate=0.0, fliplr=0.0, flipud=0.0)
+    still = replace(PLAIN, translate=0.0, fliplr=0.0, flipud=0.0)
     image = np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), np.uint8)
     out = np.empty_like(image)
     paint(_drawn(5, [(SIZE, SIZE)], still, False), 0, [image], SIZE, out)
     assert abs(out.astype(int) - image).max() <= 1
+
+
+def test_without_mosaic_pixels_are_those_of_validation() -> None:
+    """Mirrored and shifted, but never blurred between two of them."""
+    image = np.random.default_rng(8).integers(0, 255, (97, 128, 3), np.uint8)
+    known = {tuple(pixel) for pixel in image.reshape(-1, 3).tolist()} | {(PAD, PAD, PAD)}
+    pictures = _drawn(8, [(128, 97)], PLAIN, False, 10)
+    assert len({tuple(shift) for shift in pictures.shift[:, 0].tolist()}) > 5
+    out = np.empty((SIZE, SIZE, 3), np.uint8)
+    for row in range(len(pictures)):
+        paint(pictures, row, [image], SIZE, out)
+        assert {tuple(pixel) for pixel in out.reshape(-1, 3).tolist()} <= known
 
 
 @pytest.mark.parametrize("mosaic", [False, True])

@@ -46,13 +46,24 @@ def test_assignment_equals_the_rule_box_by_box() -> None:
     shape = torch.Size((2, 9, 9, 3, 8))
     targets = _targets(2, 32, 20, seed=1)
     for neighbours in (False, True):
-        cell, inside, anchor, assigned = assign(shape, ANCHORS, targets, 4.0, Head(ANCHORS, 3, new_coords=neighbours))
+        cell, inside, anchor, assigned = assign(shape, ANCHORS, targets, torch.full((2, 32), 4.0), Head(ANCHORS, 3, new_coords=neighbours))
         box = torch.arange(32).view(1, -1, 1, 1).expand(2, 32, 3, 3).reshape(-1)
         chosen = torch.stack((cell // (9 * 9 * 3), cell // (9 * 3) % 9, cell // 3 % 9, cell % 3, box), 1)[assigned]
         assert {tuple(row) for row in chosen.tolist()} == _by_loops(tuple(shape), targets, 4.0, neighbours)
         assert (anchor == cell % 3).all()
         reach = inside.reshape(-1, 2)[assigned]
         assert reach.min() >= (-0.5 if neighbours else 0) and reach.max() <= (1.5 if neighbours else 1)
+
+
+def test_a_box_unlike_every_anchor_goes_to_the_nearest() -> None:
+    """Of all heads: a box of 6 x 6 pixels to the smallest anchor, one of 400 x 20 somewhere, each once where one anchor is nearest."""
+    network = Darknet(with_classes(load_cfg("yolov3-tiny"), 3))
+    outputs = network(torch.rand(1, 3, 416, 416))
+    loss = DetectionLoss(network, dataclasses.replace(load_recipe("default"), anchor_ratio=1.01), 416, ALONE)
+    for width, height in ((6, 6), (400, 20), (100, 100)):
+        targets = torch.zeros(1, 32, 5)
+        targets[0, 0] = torch.tensor([1, 0.5, 0.5, width / 416, height / 416])
+        assert loss(outputs, targets).box > 0, (width, height)
 
 
 def test_no_boxes_means_objectness_only() -> None:

@@ -51,9 +51,12 @@ class Pictures:
 def draw(dice: Floats, image: Integers, sizes: NDArray[np.integer], size: int, recipe: Recipe, mosaic: bool) -> Pictures:
     """Draw a picture around every image [B] from its dice [B, 18].
 
-    sizes: [N, 2], width and height of all images; size: side of the output.
+    sizes: [N, 2], width and height of all images; size: side of the output. Without mosaic pixels stay as validation shows them: no
+    zoom, and shifts by whole pixels.
     """
     zoom, move, mirrored = 1 + recipe.scale * _signed(dice[:, 0]), recipe.translate * size * _signed(dice[:, 1:3]), dice[:, 3:5]
+    if not mosaic:
+        zoom, move = np.ones_like(zoom), move.round()
     composed = mosaic & (dice[:, 5] < recipe.mosaic)
     chosen, corner, low, high = _alone(image, sizes, size)
     four = _four(dice[:, 6:15], image, sizes, size)
@@ -81,7 +84,7 @@ _Pieces = tuple[Integers, Floats, Floats, Floats]  # image [B, 4]; corner, clip 
 
 def _alone(image: Integers, sizes: NDArray[np.integer], size: int) -> _Pieces:
     """The image in the middle, as the first tile; the others are empty."""
-    corner = np.repeat((size - sizes[image])[:, None] / 2, TILES, 1)
+    corner = np.repeat((size - sizes[image])[:, None] // 2, TILES, 1).astype(float)
     high = np.full(corner.shape, math.inf)
     high[:, 1:] = -math.inf
     return np.repeat(image[:, None], TILES, 1), corner, np.full(corner.shape, -math.inf), high

@@ -18,6 +18,7 @@ from yoloperf.yolo.world import World
 # A cell that is finer sees more background, so its mean objectness loss is smaller; weights from coarse to fine even it out
 # (figures of the field's PyTorch trainers since 2020).
 _OBJECTNESS_BALANCE = (0.4, 1.0, 4.0)
+_ROUNDING = 1.001  # what the relation of a box to the same anchor may differ by between two heads
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,18 @@ class DetectionLoss:
         self.balance = {head: _OBJECTNESS_BALANCE[rank + offset] for rank, head in enumerate(coarse_first)}
 
     def __call__(self, outputs: list[Tensor], targets: Tensor) -> Losses:
-        parts = [self._of_head(index, raw.float(), targets) for index, raw in enumerate(outputs)]
+        nearest = torch.stack([_relation(targets[..., 3:5] * self.img_size, anchors).amin(-1) for anchors in self.anchors]).amin(0)
+        limit = (nearest * _ROUNDING).clamp(min=self.recipe.anchor_ratio)
+        parts = [self._of_head(index, raw.float(), targets, limit) for index, raw in enumerate(outputs)]
         box, obj, cls = (sum(values) for values in zip(*parts, strict=True))
         assert isinstance(box, Tensor) and isinstance(obj, Tensor) and isinstance(cls, Tensor)
         return Losses(self.recipe.box * box, self.recipe.obj * obj, self.recipe.cls * cls)
 
-    def _of_head(self, index: int, raw: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _of_head(self, index: int, raw: Tensor, targets: Tensor, limit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         head = self.heads[index]
         side = raw.shape[1]
         anchors = self.anchors[index] * (side / self.img_size)  # in cells
-        cell, inside, anchor, assigned = assign(raw.shape, anchors, targets, self.recipe.anchor_ratio, head)
+        cell, inside, anchor, assigned = assign(raw.shape, anchors, targets, limit, head)
         weight = assigned.float()
         # one process's part of the whole batch's loss, times the number of processes: averaging the gradients divides by that
         count = self.world.mean(weight.sum()).clamp(min=1 / self.world.size)
@@ -83,20 +86,20 @@ class DetectionLoss:
         return box, obj, (each * weight).sum() / count
 
 
-def assign(shape: torch.Size, anchors: Tensor, targets: Tensor, ratio: float, head: Head) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def assign(shape: torch.Size, anchors: Tensor, targets: Tensor, limit: Tensor, head: Head) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Which predictions answer for which box.
 
-    A box is given to every anchor whose sides are within `ratio` of its own, in the cell of its centre and, where the
+    A box is given to every anchor whose sides are within its `limit` of its own, in the cell of its centre and, where the
     decoding reaches beyond its cell (new_coords), in the nearer neighbours in x and in y.
-    shape: of the raw output [B, S, S, A, 5 + C]; anchors: [A, 2] in cells. Returns flat [P] = B * M * A * 3 candidates:
+    shape: of the raw output [B, S, S, A, 5 + C]; anchors: [A, 2] in cells; limit: factor for every box, [B, M]: the recipe's, or
+    that of the nearest anchor of all heads where none is as near. Returns flat [P] = B * M * A * 3 candidates:
     index of the prediction in raw.view(-1, 5 + C); the box centre relative to that cell as [B, M, A, 3, 2]; the anchor's index;
     and whether the candidate counts.
     """
     batch, side, _, count = shape[:4]
     device = targets.device
     centre, size = targets[..., 1:3] * side, targets[..., 3:5] * side  # [B, M, 2]
-    relation = size[:, :, None].clamp(min=1e-9) / anchors  # [B, M, A, 2]
-    fits = (torch.maximum(relation, 1 / relation).amax(-1) < ratio) & (size[:, :, None] > 0).all(-1)
+    fits = (_relation(size, anchors) < limit[..., None]) & (size[:, :, None] > 0).all(-1)
 
     within = centre % 1
     step = torch.where(within < 0.5, -1.0, 1.0)  # towards the nearer neighbour
@@ -116,3 +119,9 @@ def assign(shape: torch.Size, anchors: Tensor, targets: Tensor, ratio: float, he
     inside = (centre[:, :, None] - cells)[:, :, None].expand(*full, 2)
     assigned = fits[..., None] & exists[:, :, None]
     return cell.reshape(-1), inside, anchor.reshape(-1), assigned.reshape(-1)
+
+
+def _relation(size: Tensor, anchors: Tensor) -> Tensor:
+    """The larger factor, of width or of height, between boxes [B, M, 2] and anchors [A, 2] of the same unit: [B, M, A], at least 1."""
+    relation = size[:, :, None].clamp(min=1e-9) / anchors
+    return torch.maximum(relation, 1 / relation).amax(-1)

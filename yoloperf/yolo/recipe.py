@@ -26,9 +26,9 @@ class Recipe:
     box: float  # gain of 1 - CIoU
     obj: float  # gain of the objectness BCE
     cls: float  # gain of the class BCE
-    anchor_ratio: float  # a box is assigned to anchors within this factor of its sides
+    anchor_ratio: float  # a box is assigned to anchors within this factor of its sides; where none is, to the nearest
     mosaic: float  # probability of composing a picture of four
-    plain_epochs: float  # part of the epochs, the last ones, that do without mosaic
+    plain_epochs: float  # part of the epochs, the last ones, without mosaic and zoom: pixels are those of validation
     hue: float  # part of a turn
     saturation: float  # gain
     value: float  # gain
