@@ -290,10 +290,10 @@ def test_ctrl_c_keeps_what_was_measured(slow: str, tmp_path: Path) -> None:
 def test_the_part_on_a_real_service(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.service.conftest import picture
     from yoloperf.offload import load_part
-    from yoloperf.offload.pictures import Picture
+    from yoloperf.offload.samples import Sample
 
-    made = [Picture(f"{seed}.jpg", picture(seed), 64, 48, np.zeros((0, 5), np.float32)) for seed in range(2)]
-    monkeypatch.setattr(load_part, "load_pictures", lambda study: made)
+    made = [Sample(f"{seed}.jpg", picture(seed)) for seed in range(2)]
+    monkeypatch.setattr(load_part, "load_samples", lambda study: made)
     settings = {"scenarios": ["single_stream", "server"], "shares": [0.2, 0.5], "seconds": 0.6, "capacity_seconds": 0.4, "p99_s": 5.0}
     study = Study("s", "shapes=shapes.pt", "data.yaml", remote=Place("remote", url=live.url), parts={"load": settings})
     cells = PART.cells(study)

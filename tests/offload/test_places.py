@@ -118,7 +118,7 @@ def test_tables_charts_and_findings(measured: tuple[Study, list[Done], Path]) ->
     assert {row["time"] for row in spread.rows if row["place"] == LOCAL} == {"upload", "prediction", "in the service", "download", "total"}
     assert all(row["mean"] and row["p99"] and row["standard deviation"] and row["skewness"] and row["kurtosis"] for row in spread.rows)
     costs = next(table for table in results.tables if table.name == "places_costs").rows
-    assert len(costs) == 1 and costs[0]["energy per image"].endswith(" J")  # the local place's power and price are not known
+    assert len(costs) == 1 and costs[0]["energy per request"].endswith(" J")  # the local place's power and price are not known
     assert "offload" in results.findings[0].text.lower()
     for chart in results.charts:
         assert cv2.imdecode(np.frombuffer(vl_convert.vegalite_to_png(chart.spec), np.uint8), cv2.IMREAD_COLOR) is not None

@@ -28,7 +28,7 @@ from yoloperf.offload.balancer import balanced
 from yoloperf.offload.drive import closed_loop
 from yoloperf.offload.exchange import encode
 from yoloperf.offload.part import Cell, Done
-from yoloperf.offload.pictures import Picture
+from yoloperf.offload.samples import Sample
 from yoloperf.offload.scaling import PART, summarise
 from yoloperf.offload.scaling_rows import fitted
 from yoloperf.offload.services import replicas
@@ -57,8 +57,8 @@ def study(**settings: Any) -> Study:
 
 @pytest.fixture
 def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = [Picture(f"{seed}.jpg", picture(seed), 64, 48, None) for seed in range(4)]  # type: ignore[arg-type]
-    monkeypatch.setattr(scaling, "load_pictures", lambda study: files)
+    files = [Sample(f"{seed}.jpg", picture(seed)) for seed in range(4)]
+    monkeypatch.setattr(scaling, "load_samples", lambda study: files)
 
 
 @pytest.mark.parametrize("policy", ["random", "round_robin", "least_conn"])

@@ -3,19 +3,20 @@
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any, Self
 
 import httpx2
 import psutil
 
 from yoloperf.service.app import create_app
-from yoloperf.service.model import ServedModel
+from yoloperf.service.served import Served
 from yoloperf.service.server import Server, address, bind
 from yoloperf.service.settings import Settings
 
 
 class Live:
-    def __init__(self, models: list[ServedModel], **settings: Any) -> None:
+    def __init__(self, models: Sequence[Served], **settings: Any) -> None:
         self.settings = Settings(port=0, drain_s=0, **settings)
         self.app = create_app(self.settings, models)
         self.bound = bind("127.0.0.1", 0)

@@ -17,7 +17,8 @@ from yoloperf.offload.kept import check_model, service_url
 from yoloperf.offload.part import Cell, Done, Results
 from yoloperf.offload.passes import links_of, send
 from yoloperf.offload.pictures import FULL, LARGEST, find_pictures
-from yoloperf.offload.study import Study
+from yoloperf.offload.samples import load_samples, route
+from yoloperf.offload.study import DETECTION, Study
 from yoloperf.service.limits import Limits
 
 _DEFAULTS: dict[str, Any] = {
@@ -53,15 +54,14 @@ class Batches:
     def measure(self, cell: Cell, study: Study, folder: Path) -> dict[str, Any]:
         images, size, quality, repeats = (cell.settings[key] for key in ("images", "size", "quality", "repeats"))
         link = next(link for link in links_of(study) if link.name == cell.settings["link"]["name"])
-        found = find_pictures(study)
+        files, classes, unusable = _files(study, size, quality)
         url = service_url(study.remote, [study.model])
         model = study.model.partition("=")[0]
-        served = check_model(url, model, len(found.names))
-        # every number of images a request goes round the same pictures
-        pool = [found.pictures[place % len(found.pictures)] for place in range(cell.settings["pool"])]
-        contents = [(picture.name, picture.encoded(size, quality)) for picture in pool]
-        round_about = [[contents[(images * number + place) % len(pool)] for place in range(images)] for number in range(repeats)]
-        requests = [encode("/api/detect", files, {"model": model}) for files in round_about[: len(pool)]]
+        served = check_model(url, model, study.workload, classes)
+        # every number of images a request goes round the same files
+        pool = [files[place % len(files)] for place in range(cell.settings["pool"])]
+        round_about = [[pool[(images * number + place) % len(pool)] for place in range(images)] for number in range(repeats)]
+        requests = [encode(route(study), group, {"model": model}) for group in round_about[: len(pool)]]
         sent = send(cell.name, link, url, requests, repeats, cell.settings["seconds"])
         write_atomic(folder / "requests.csv", to_csv(RequestRecord, sent.records))
         if all(record.error for record in sent.records):
@@ -74,8 +74,8 @@ class Batches:
             "images": images,
             "size": size,
             "quality": None if size == FULL else quality,
-            "file_bytes": fmean(len(content) for _, content in contents),
-            "unusable": found.unusable,
+            "file_bytes": fmean(len(content) for _, content in pool),
+            "unusable": unusable,
             "reason": sent.reason or sent.clock,
             "clock_error_s": sent.clock_error_s,
         }
@@ -87,9 +87,21 @@ class Batches:
 PART = Batches()
 
 
+def _files(study: Study, size: int | str, quality: int) -> tuple[list[tuple[str, bytes]], int | None, list[str]]:
+    """Names and contents, the number of classes where the data tell it, and a line for each file that cannot be used."""
+    if study.workload == DETECTION:
+        found = find_pictures(study)
+        return [(picture.name, picture.encoded(size, quality)) for picture in found.pictures], len(found.names), found.unusable
+    return [(sample.name, sample.content) for sample in load_samples(study)], None, []
+
+
 def _settings(study: Study) -> dict[str, Any]:
     """The part's settings with their defaults. Raises UserError naming the key."""
     settings = part_settings(study, PART.name, _DEFAULTS)
+    if study.workload != DETECTION:
+        if settings["size"] != _DEFAULTS["size"] and settings["size"] != FULL:
+            raise UserError(f"batches: size is that of a detector's pictures; files for {study.workload} are sent as they are")
+        settings["size"] = FULL
     most = Limits().images
     images = settings["images"]
     if not isinstance(images, list) or not images or not all(whole(count, 1, most) for count in images):

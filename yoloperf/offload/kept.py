@@ -10,7 +10,7 @@ from typing import Any
 
 from yoloperf.core.errors import UserError, choose
 from yoloperf.offload.services import Service, running
-from yoloperf.offload.study import Place
+from yoloperf.offload.study import DETECTION, Place
 
 _open = contextlib.ExitStack()
 _kept: dict[tuple[str, ...], Service] = {}
@@ -39,8 +39,9 @@ def release() -> None:
     _open.close()
 
 
-def check_model(url: str, name: str, classes: int) -> dict[str, Any]:
-    """What the service says of a model. Raises UserError where it is down, has no such model, or one of another number of classes."""
+def check_model(url: str, name: str, kind: str, classes: int | None) -> dict[str, Any]:
+    """What the service says of a model. Raises UserError where it is down, has no such model, or one of another kind or, where that
+    is known, number of classes."""
     try:
         with urllib.request.urlopen(f"{url}/api/models", timeout=10) as answer:
             models = {model["name"]: model for model in json.load(answer)["models"]}
@@ -49,8 +50,9 @@ def check_model(url: str, name: str, classes: int) -> dict[str, Any]:
             f"{url} does not tell its models ({error or type(error).__name__}): is yoloperf's service running there?"
         ) from error
     model = models[choose(name, models, f"model at {url}")]
-    if model.get("kind", "detection") != "detection":
-        raise UserError(f"model {name} does {model['kind']}: this part needs a detector")
-    if len(model["classes"]) != classes:
+    own = model.get("kind", DETECTION)
+    if own != kind:
+        raise UserError(f"model {name} does {own}, and {kind} is asked for: give other weights")
+    if classes is not None and len(model["classes"]) != classes:
         raise UserError(f"model {name} has {len(model['classes'])} classes, the data set has {classes}: give weights trained on it")
     return dict(model)

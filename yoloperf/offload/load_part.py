@@ -13,13 +13,12 @@ from yoloperf.core.errors import UserError, choose
 from yoloperf.core.units import show_seconds
 from yoloperf.offload.checks import part_settings, positive, whole
 from yoloperf.offload.clock import estimate_offset
-from yoloperf.offload.exchange import encode
 from yoloperf.offload.kept import service_url
 from yoloperf.offload.load_charts import charts, rates_chart, times_table
 from yoloperf.offload.load_summary import measure
 from yoloperf.offload.loadgen import CONNECTIONS, SCENARIOS, Load, capacity
 from yoloperf.offload.part import Cell, Chart, Done, Finding, Results, Table
-from yoloperf.offload.pictures import load_pictures
+from yoloperf.offload.samples import load_samples, requests_of
 from yoloperf.offload.study import Study
 from yoloperf.report.evidence import CONTRADICTED, NOT_TESTABLE, SUPPORTED
 
@@ -55,8 +54,7 @@ class LoadPart:
     def measure(self, cell: Cell, study: Study, folder: Path) -> dict[str, Any]:
         settings = cell.settings
         url = service_url(study.remote, [study.model])
-        model = study.model.partition("=")[0] if "=" in study.model else Path(study.model).stem
-        requests = [encode("/api/detect", [(picture.name, picture.content)], {"model": model}) for picture in load_pictures(study)]
+        requests = requests_of(study, load_samples(study), study.model.partition("=")[0])
         most, rate = None, None
         if settings["scenario"] == "server":
             most = capacity(url, requests, _CLOSED_LOOP, settings["capacity_seconds"])

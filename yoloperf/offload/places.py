@@ -1,4 +1,4 @@
-"""Part "places": the same pictures in this process, on a service here, and on a remote one over the links of the study.
+"""Part "places": the same files in this process, on a service here, and on a remote one over the links of the study.
 
 One request at a time. Two more cells measure just above and just below the break-even bandwidth that the others predict, in turn with
 the local place, so that a machine that is slower meanwhile is so for both.
@@ -21,19 +21,19 @@ from yoloperf.core.rundir import write_atomic
 from yoloperf.offload.breakeven import break_even, sample_of, show_rate, verdict
 from yoloperf.offload.checks import part_settings
 from yoloperf.offload.clock import aligned, estimate_offset
-from yoloperf.offload.exchange import Connection, Exchange, Request, encode
+from yoloperf.offload.exchange import Connection, Exchange, Request
 from yoloperf.offload.kept import service_url
 from yoloperf.offload.link import shaped
 from yoloperf.offload.part import Cell, Done, Results
-from yoloperf.offload.pictures import load_pictures
 from yoloperf.offload.places_results import ABOVE, BELOW, IN_PROCESS, LOCAL, REMOTE, results_of
-from yoloperf.offload.study import LinkSpec, Place, Study
+from yoloperf.offload.samples import Sample, accuracy, load_samples, requests_of
+from yoloperf.offload.study import DETECTION, LinkSpec, Place, Study
 
 if TYPE_CHECKING:
-    from yoloperf.yolo.runtimes import Runtime
+    from yoloperf.service.served import Served
 
 _DEFAULTS: dict[str, float] = {
-    "pictures": 16,  # the first of the study's
+    "pictures": 16,  # or files of another kind, the first of the study's
     "rounds": 10,  # times each
     "rtt_ms": 0.0,  # of the link whose break-even bandwidth is looked for
     "down_over_up": 1.0,  # its downward rate by its upward one
@@ -42,6 +42,7 @@ _DEFAULTS: dict[str, float] = {
     "timeout_s": 30.0,
 }
 _WARM_UP = 3  # requests: the connection, the window of TCP, the caches
+_LABELS = 5  # of a file: as many as the service's route answers with
 _GIVE_UP = 3  # requests without an answer, one after the other: the link or the service is gone
 _SLOWEST_BPS, _FASTEST_BPS = 20e3, 2e9  # links that can be made and measured here
 
@@ -73,19 +74,20 @@ class _Places:
                 _write(folder, [])
                 return {"reason": found}
             link = found
-        pictures = load_pictures(study)[: int(settings["pictures"])]
-        model = study.model.partition("=")[0]
-        requests = [encode("/api/detect", [(picture.name, picture.content)], {"model": model}) for picture in pictures]
+        samples = load_samples(study)[: int(settings["pictures"])]
+        requests = requests_of(study, samples, study.model.partition("=")[0])
         local = None
         if cell.name == IN_PROCESS or "factor" in cell.settings:
-            local = _InProcess(_load(study.model, study.local), {picture.name: picture.content for picture in pictures})
+            local = _InProcess(_load(study.model, study.local, study.workload), {sample.name: sample.content for sample in samples})
         if cell.name == IN_PROCESS:
             assert local
             here: list[Exchange] = []
             _ask(requests, int(settings["rounds"]), [(local.exchange, here)], cell.name)
             _write(folder, _records(here, cell.name, None))
-            return {"img_size": local.runtime.img_size, "runtime": local.runtime.name, "precision": local.runtime.precision}
-        return _over_http(cell, study, folder, requests, link, local)
+            runtime = local.model.runtime
+            about = {"img_size": local.model.img_size, "runtime": runtime.name, "precision": runtime.precision}
+            return {**about, "accuracy": accuracy(here, samples)}
+        return _over_http(cell, study, folder, samples, requests, link, local)
 
     def results(self, done: Sequence[Done], study: Study) -> Results:
         settings = _settings(study)
@@ -96,26 +98,24 @@ PART = _Places()
 
 
 class _InProcess:
-    """The detector without a service: from a file's bytes to its boxes, by the service's own steps."""
+    """The model without a service: from a file's bytes to its boxes or labels, by the service's own steps."""
 
-    def __init__(self, runtime: "Runtime", contents: dict[str, bytes]) -> None:
-        self.runtime, self.contents = runtime, contents
+    def __init__(self, model: "Served", contents: dict[str, bytes]) -> None:
+        self.model, self.contents = model, contents
 
     def exchange(self, request: Request) -> Exchange:
         from yoloperf.service.limits import Limits
-        from yoloperf.service.model import Options, decode
-        from yoloperf.yolo.images import letterbox
-        from yoloperf.yolo.inference import boxes_of
+        from yoloperf.service.model import Options
 
         content = self.contents[request.sample]
         sent_at, start = time.time(), time.perf_counter()
-        image = decode(content, Limits(), request.sample)
+        held = self.model.decode(content, Limits(), request.sample)
         decoded = time.perf_counter()
-        pixels, placed = letterbox(image, self.runtime.img_size)
+        seen, placed = self.model.prepare(held)
         prepared = time.perf_counter()
-        (raw,) = self.runtime(pixels[None])
+        (raw,) = self.model.infer([seen])
         inferred = time.perf_counter()
-        boxes_of(raw, placed, image.shape[1], image.shape[0], Options.conf, Options.iou)
+        found = self.model.finish(raw, placed, Options() if self.model.kind == DETECTION else _LABELS)
         end = time.perf_counter()
         timing = {
             "receive_s": 0.0,
@@ -126,20 +126,29 @@ class _InProcess:
             "total_s": end - start,
             "batch_size": 1,
         }
-        return Exchange(request, sent_at, sent_at + end - start, None, {"timing": timing}, 0, None, None)
+        results = [] if self.model.kind == DETECTION else [{"labels": [{"name": label.name} for label in found]}]
+        return Exchange(request, sent_at, sent_at + end - start, None, {"timing": timing, "results": results}, 0, None, None)
 
 
 @functools.lru_cache(1)
-def _load(model: str, place: Place) -> "Runtime":
-    from yoloperf.yolo.runtimes import make_runtime
-    from yoloperf.yolo.weights import find_weights, load_weights
+def _load(model: str, place: Place, workload: str) -> "Served":
+    from yoloperf.service.served import load_model
 
-    checkpoint = load_weights(find_weights(model.partition("=")[2]))
-    return make_runtime(checkpoint, place.runtime, precision=place.precision or "auto", threads=place.threads)
+    name, _, weights = model.partition("=")
+    served = load_model(name, weights, place.runtime, threads=place.threads, precision=place.precision or "auto")
+    if served.kind != workload:
+        raise UserError(f"{weights} is for {served.kind}, and the study is about {workload}: set its workload, or give other weights")
+    return served
 
 
 def _over_http(
-    cell: Cell, study: Study, folder: Path, requests: Sequence[Request], link: LinkSpec | None, local: _InProcess | None
+    cell: Cell,
+    study: Study,
+    folder: Path,
+    samples: Sequence[Sample],
+    requests: Sequence[Request],
+    link: LinkSpec | None,
+    local: _InProcess | None,
 ) -> dict[str, Any]:
     """What was answered before something broke stays in requests.csv."""
     settings = _settings(study)
@@ -165,9 +174,10 @@ def _over_http(
     if trouble:
         raise UserError(f"{cell.name}: {trouble}; the {len(rows) - len(failed)} answers before it are in {folder / 'requests.csv'}")
     if len(failed) == len(rows):
-        raise UserError(f"{cell.name}: no picture was answered by {url}: {failed[0].error}")
+        raise UserError(f"{cell.name}: nothing was answered by {url}: {failed[0].error}")
     shape = dataclasses.asdict(link) if link else None
-    return {"link": shape, "failed": len(failed), "clock_error_s": clock.error_s, "clock_reason": clock.reason}
+    about = {"link": shape, "failed": len(failed), "clock_error_s": clock.error_s, "clock_reason": clock.reason}
+    return {**about, "accuracy": accuracy(there, samples)}
 
 
 def _ask(requests: Sequence[Request], rounds: int, ways: Sequence[tuple[Way, list[Exchange]]], label: str) -> None:
@@ -175,7 +185,7 @@ def _ask(requests: Sequence[Request], rounds: int, ways: Sequence[tuple[Way, lis
     for way, _ in ways:
         for request in requests[:_WARM_UP]:
             way(request)
-    for request in tqdm([*requests] * rounds, label, unit="picture", disable=None, leave=False):
+    for request in tqdm([*requests] * rounds, label, unit="request", disable=None, leave=False):
         for way, outcomes in ways:
             outcomes.append(way(request))
             last = outcomes[-_GIVE_UP:]

@@ -32,7 +32,7 @@ def results_of(done: Sequence[Done], study: Study, rtt_s: float, down_over_up: f
         return Results([], [], [])
     tables = [_stages(places), _spread(places)]
     charts = [boxes(places), stacked({name: _means(own) for name, own in places.items()})]
-    findings = _accounted(places, cells)
+    findings = [*_accounted(places, cells), *_right(cells)]
     if IN_PROCESS in places and REMOTE in places:
         sample = sample_of(places[IN_PROCESS], places[REMOTE])
         model, many = sample.model(), sample.resampled(study.seed)
@@ -137,6 +137,20 @@ def _accounted(places: dict[str, list[RequestRecord]], cells: dict[str, Done]) -
     return [Finding(text, SUPPORTED if found >= _BAR else CONTRADICTED, [LOCAL])]
 
 
+def _right(cells: dict[str, Done]) -> list[Finding]:
+    """Whether the labels are as good in every place, where files have one."""
+    shares = {name: one.summary["accuracy"] for name, one in cells.items() if one.summary.get("accuracy") is not None}
+    if not shares:
+        return []
+    low, high = min(shares.values()), max(shares.values())
+    if low == high:
+        text = f"The best label is the true one for {100 * low:.1f} % of the files, wherever the work is done."
+    else:
+        each = ", ".join(f"{100 * share:.1f} % {name}" for name, share in shares.items())
+        text = f"The best label is the true one for another share of the files in another place: {each}."
+    return [Finding(text, None, list(shares))]
+
+
 def _confirmed(cells: dict[str, Done], seed: int, model: Model, rtt_s: float, down_over_up: float) -> list[Finding]:
     """Whether remote is faster just above the predicted bandwidth and slower just below it: both were measured by turns.
 
@@ -218,7 +232,7 @@ def _links(cells: dict[str, Done], rows: dict[str, list[RequestRecord]], model: 
 
 
 def _costs(model: Model, study: Study) -> list[Table]:
-    """Energy and money of a picture on either machine while it works, where its power and price are known."""
+    """Energy and money of a request on either machine while it works, where its power and price are known."""
     table = []
     for place, busy_s in ((study.local, float(model.local_s)), (study.remote, float(model.server_s))):
         if place.power_w is not None or place.price_per_hour is not None:
@@ -226,11 +240,11 @@ def _costs(model: Model, study: Study) -> list[Table]:
                 {
                     "place": place.name,
                     "busy": show_seconds(busy_s),
-                    "energy per image": _energy(place, busy_s),
-                    "price of 1000 images": _price(place, busy_s),
+                    "energy per request": _energy(place, busy_s),
+                    "price of 1000 requests": _price(place, busy_s),
                 }
             )
-    note = "Power and price as the study file states them, times how long a picture keeps a machine busy; no idle time, no network."
+    note = "Power and price as the study file states them, times how long a request keeps a machine busy; no idle time, no network."
     return [Table("places_costs", "Energy and money", table, note)] if table else []
 
 

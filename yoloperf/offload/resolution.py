@@ -18,7 +18,7 @@ from yoloperf.offload.part import Cell, Done, Results
 from yoloperf.offload.passes import links_of, send
 from yoloperf.offload.pictures import FULL, LARGEST, Pictures, find_pictures
 from yoloperf.offload.resolution_results import results_of
-from yoloperf.offload.study import Study
+from yoloperf.offload.study import DETECTION, Study
 
 _DEFAULTS: dict[str, Any] = {
     "sizes": [16, 32, 64, 96, 128, 224, 320, 416, FULL],
@@ -60,7 +60,7 @@ class Resolution:
         name = model.partition("=")[0]
         found = find_pictures(study)
         url = service_url(study.remote, settings["models"])
-        served = check_model(url, name, len(found.names))
+        served = check_model(url, name, DETECTION, len(found.names))
         contents = [(picture.name, picture.encoded(size, quality)) for picture in found.pictures]
         records: list[RequestRecord] = []
 

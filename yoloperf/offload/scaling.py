@@ -24,9 +24,9 @@ from yoloperf.offload import kept, loadgen
 from yoloperf.offload.balancer import DIRECTIVES, balanced
 from yoloperf.offload.checks import part_settings, positive, whole
 from yoloperf.offload.drive import closed_loop
-from yoloperf.offload.exchange import Connection, Exchange, Request, encode
+from yoloperf.offload.exchange import Connection, Exchange, Request
 from yoloperf.offload.part import Cell, Done, Results
-from yoloperf.offload.pictures import load_pictures
+from yoloperf.offload.samples import load_samples, requests_of
 from yoloperf.offload.scaling_results import results_of
 from yoloperf.offload.services import replicas
 from yoloperf.offload.study import Study
@@ -77,7 +77,7 @@ class Scaling:
 
     def measure(self, cell: Cell, study: Study, folder: Path) -> dict[str, Any]:
         settings = cell.settings
-        requests = [encode("/api/detect", [(picture.name, picture.content)], {}) for picture in load_pictures(study)]
+        requests = requests_of(study, load_samples(study))
         policy = settings.get("policy", "least_conn")
         with _replicas(study, settings) as urls, balanced(urls, policy) as url:
             for one in (*urls, url):

@@ -22,6 +22,7 @@ PARTS = {
     "load": "yoloperf.offload.load_part",
     "scaling": "yoloperf.offload.scaling",
 }
+DETECTION, CLASSIFICATION, KEYWORDS = WORKLOADS = ("detection", "classification", "keywords")
 RUNTIMES = ("auto", "torch", "onnxruntime", "openvino")  # of yolo.runtimes, which would bring torch along
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -54,7 +55,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Study:
-    """model: "NAME=WEIGHTS" as for `yoloperf serve`; data, split: pictures with labels; parts: part's name -> its own settings."""
+    """model: "NAME=WEIGHTS" as for `yoloperf serve`; data, split: pictures with labels; parts: part's name -> its own settings.
+
+    workload: kind of the model; of every other one than detection, data is a folder of files with a folder for each class.
+    """
 
     name: str
     model: str
@@ -66,6 +70,7 @@ class Study:
     remote: Place = Place("remote")
     links: tuple[LinkSpec, ...] = ()
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    workload: str = DETECTION
 
 
 def read_study(path: Path) -> Study:
@@ -82,6 +87,10 @@ def read_study(path: Path) -> Study:
             raise UserError(f"{where} lacks {key}: {_LACKS[key]}")
     parts = _mapping(content["parts"], f"parts of {where}")
     _known(parts, PARTS, f"parts of {where}", "part")
+    workload = choose(str(content.get("workload", DETECTION)), WORKLOADS, f"workload in {where}")
+    local, remote = (_place(name, content.get(name), where) for name in ("local", "remote"))
+    if workload != DETECTION:
+        _only_what_others_can(workload, (local, remote), parts, where)
     return Study(
         name=_name(content.get("name", path.stem), f"name in {where}"),
         model=_model(content["model"], where),
@@ -89,10 +98,11 @@ def read_study(path: Path) -> Study:
         split=choose(str(content.get("split", Study.split)), SPLITS, f"split in {where}"),
         images=_whole(content.get("images", Study.images), f"images in {where}", 1),
         seed=_whole(content.get("seed", Study.seed), f"seed in {where}", 0),
-        local=_place("local", content.get("local"), where),
-        remote=_place("remote", content.get("remote"), where),
+        local=local,
+        remote=remote,
         links=_links(content.get("links"), where),
         parts={name: dict(_mapping(parts[name], f"{name} in {where}")) for name in PARTS if name in parts},
+        workload=workload,
     )
 
 
@@ -101,6 +111,15 @@ _LACKS = {
     "data": "give a data YAML with labels, such as coco128.yaml",
     "parts": f"give settings of one or more, such as {{places: {{}}}}; there are {', '.join(PARTS)}",
 }
+
+
+def _only_what_others_can(workload: str, places: Iterable[Place], parts: Iterable[str], where: str) -> None:
+    """A setting that would be without effect is refused: who reads the study would believe it."""
+    if "resolution" in parts:
+        raise UserError(f"part resolution in {where} needs a detector, and the workload is {workload}: leave it out")
+    for place in places:
+        if place.runtime not in ("auto", "torch") or place.precision not in (None, "auto", "fp32"):
+            raise UserError(f"{place.name} of {where}: {workload} runs in PyTorch in fp32: leave runtime and precision out")
 
 
 def _place(name: str, value: Any, where: str) -> Place:

@@ -42,26 +42,12 @@ def read_clips(folder: Path, split: str, words: Sequence[str] = WORDS, seed: int
 
     Raises UserError where the folder has another layout or a file is damaged.
     """
-    choose(split, SPLITS, "split")
-    if not folder.is_dir():
-        raise UserError(f"no folder {folder}: `yoloperf keywords synth` makes the embedded data set, `fetch` brings Speech Commands")
-    there = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(("_", ".")))
-    missing = [word for word in words if word not in there]
-    if missing:
-        raise UserError(f"{folder} has no clips of {', '.join(missing)}; its words are {', '.join(there) or 'none'}")
-    listed = {other: _listed(folder / name) for other, name in LISTS.items()}
-    apart = set[str]().union(*listed.values())
-
-    def files(word: str) -> list[str]:
-        own = sorted(f"{word}/{path.name}" for path in (folder / word).glob("*.wav"))
-        return [name for name in own if (name in listed[split] if split in listed else name not in apart)]
-
-    chosen = [(name, number) for number, word in enumerate(words) for name in files(word)]
-    if not chosen:
-        raise UserError(f"{folder} has no clips for {split}: {LISTS.get(split, 'the lists')} leave none")
+    every = split_files(folder, split, words)
+    numbers = {word: number for number, word in enumerate(words)}
+    chosen = sorted(((name, numbers[word]) for name in every if (word := name.partition("/")[0]) in numbers), key=lambda entry: entry[1])
     each = max(1, len(chosen) // len(words))
     dice = np.random.default_rng([seed, SPLITS.index(split)])
-    others = [name for word in there if word not in words for name in files(word)]
+    others = [name for name in every if name.partition("/")[0] not in numbers]
     chosen += [(others[place], len(words)) for place in sorted(dice.permutation(len(others))[: each * (1 + (split == "train"))].tolist())]
     with ThreadPoolExecutor() as pool:
         read = pool.map(lambda entry: _clip(folder / entry[0]), chosen)
@@ -73,6 +59,27 @@ def read_clips(folder: Path, split: str, words: Sequence[str] = WORDS, seed: int
         [*words, UNKNOWN, SILENCE],
         [Path(name).name.partition("_nohash_")[0] for name, _ in chosen] + [""] * len(silence),
     )
+
+
+def split_files(folder: Path, split: str, words: Sequence[str] = WORDS) -> list[str]:
+    """A split's files as WORD/FILE.wav, sorted, those of other words among them; no noise.
+
+    Raises UserError where the folder has another layout, lacks one of the words, or has nothing of them for the split.
+    """
+    choose(split, SPLITS, "split")
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}: `yoloperf keywords synth` makes the embedded data set, `fetch` brings Speech Commands")
+    there = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(("_", ".")))
+    missing = [word for word in words if word not in there]
+    if missing:
+        raise UserError(f"{folder} has no clips of {', '.join(missing)}; its words are {', '.join(there) or 'none'}")
+    listed = {other: _listed(folder / name) for other, name in LISTS.items()}
+    apart = set[str]().union(*listed.values())
+    every = [f"{word}/{name}" for word in there for name in sorted(path.name for path in (folder / word).glob("*.wav"))]
+    own = [name for name in every if (name in listed[split] if split in listed else name not in apart)]
+    if not any(name.partition("/")[0] in words for name in own):
+        raise UserError(f"{folder} has no clips for {split}: {LISTS.get(split, 'the lists')} leave none")
+    return own
 
 
 def _listed(path: Path) -> set[str]:
