@@ -101,6 +101,7 @@ def test_batches_and_load_of_clips(study: Study, tmp_path: Path) -> None:
     assert batches.PART.results(several, study).tables
     (alone,) = done(load_part.PART, study, tmp_path)
     assert alone.summary["errors"] == 0 and alone.summary["requests"] > 5 and alone.requests[0].sample.endswith("_nohash_0.wav")  # type: ignore[union-attr]
+    assert any("One request after the other takes" in finding.text for finding in load_part.PART.results([alone], study).findings)
     with pytest.raises(UserError, match="files for keywords are sent as they are"):
         batches.PART.cells(replace(study, parts={"batches": {"size": 96}}))
 

@@ -116,7 +116,9 @@ def test_metrics_count_every_kind(service: Live) -> None:
 
 
 def test_serve_finds_the_kind(words: Path, weights: Path) -> None:
-    with Spawned("--model", f"words={words}", "--model", str(weights), "--runtime", "torch", "--threads", "1") as spawned:
-        assert any(line.startswith("model words: keywords, 4 classes, torch fp32, ") for line in spawned.started)
+    flags = ("--runtime", "torch", "--precision", "bf16", "--threads", "1")
+    with Spawned("--model", f"words={words}", "--model", str(weights), *flags) as spawned:
+        told = "model words: keywords, 4 classes, torch fp32 (--runtime, --precision and --streams are for detectors), "
+        assert any(line.startswith(told) for line in spawned.started)
         answer = spawned.client.post("/api/predict", files={"file": ("a.wav", SOUND)})
         assert answer.status_code == 200 and answer.json()["results"][0]["labels"][0]["name"] in NAMES

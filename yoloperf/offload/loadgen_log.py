@@ -61,7 +61,8 @@ def read_verdict(folder: Path) -> Verdict:
         latency_s["mean"] = float(str(mean)) / 1e9
     stopping = found.get("early_stopping_result")
     words = " ".join(part.strip(" *") for part in str(stopping).splitlines()) if stopping else None
-    return Verdict(valid, list(dict.fromkeys([*reasons, *told])) if not valid else [], latency_s, words)
+    why_not = list(dict.fromkeys([*reasons, *told])) or ["LoadGen: INVALID, for a reason of its own: see mlperf_log_summary.txt"]
+    return Verdict(valid, [] if valid else why_not, latency_s, words)
 
 
 def read_schedule(folder: Path) -> dict[int, Scheduled]:

@@ -65,6 +65,8 @@ def _serve(args: argparse.Namespace) -> Result:
     sys.setswitchinterval(0.0005)  # a picture crosses four threads, and the default of 5 ms may be waited for at each
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     why = "auto: the fastest here at equal mAP" if settings.runtime == "auto" else "asked for"
+    asked = settings.runtime not in ("auto", "torch") or settings.precision not in ("auto", "fp32") or settings.streams > 1
+    others = " (--runtime, --precision and --streams are for detectors)" if asked else ""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     bound = bind(settings.host, settings.port)
     how = (settings.runtime, settings.device, settings.threads, settings.precision, settings.streams)
@@ -75,7 +77,7 @@ def _serve(args: argparse.Namespace) -> Result:
         for model in models:
             runtime = f"{model.runtime.name} {model.runtime.precision}"
             how_large = f", {model.img_size} px" if model.img_size else ""
-            chosen = f" ({why})" if model.kind == DETECTION else ""
+            chosen = f" ({why})" if model.kind == DETECTION else others
             print(f"model {model.name}: {model.kind}, {len(model.names)} classes{how_large}, {runtime}{chosen}, weights {model.digest}")
         print(f"serving on {address(bound)}", flush=True)
 
