@@ -212,7 +212,7 @@ def test_verb(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     weights = tmp_path / "w.pt"
     same = ["--data", str(folder), "--device", "cpu", "--threads", "1"]
     made = run("train", *same, "-o", str(weights), "--epochs", "2", "--batch", "32")
-    assert len(made["epochs"]) == 2 and made["shared_speakers"] == 0
+    assert len(made["epochs"]) == 2 and made["shared_speakers"] == 0 and made["val_accuracy"] == made["epochs"][-1]["val_accuracy"]
     scored = run("evaluate", *same, "--weights", str(weights))
     assert (scored["accuracy"], scored["digest"]) == (made["accuracy"], made["digest"])
     assert "recall" in capsys.readouterr().out

@@ -78,9 +78,16 @@ def _train(args: argparse.Namespace) -> Result:
     model, history = train(clips, validation, recipe, compute.device)
     wall_s = time.perf_counter() - start
     found = evaluate(model, test)
-    about = {"recipe": asdict(recipe), "data": folder.name, "train_clips": len(clips.labels), "test_accuracy": found.accuracy}
+    about = {
+        "recipe": asdict(recipe),
+        "data": folder.name,
+        "train_clips": len(clips.labels),
+        "val_accuracy": history[-1]["val_accuracy"],
+        "test_accuracy": found.accuracy,
+    }
     model.save(args.output, about)
-    print(f"{args.output}: trained on {len(clips.labels)} clips in {wall_s:.0f} s with {compute.threads} threads")
+    validated = f"accuracy {history[-1]['val_accuracy']:.4f} on validation"
+    print(f"{args.output}: trained on {len(clips.labels)} clips in {wall_s:.0f} s with {compute.threads} threads, {validated}")
     speakers = {"train_speakers": len({*clips.speakers} - {""}), "test_speakers": len({*test.speakers} - {""})}
     heard = sorted(({*clips.speakers} & {*test.speakers}) - {""})
     if heard:
