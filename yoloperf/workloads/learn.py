@@ -28,9 +28,12 @@ _MASKED = (12, 6)  # most frames and mel bands that are hidden, as Park et al., 
 
 @dataclass(frozen=True)
 class Recipe:
+    """lr: of 2e-3, 4e-3 and 8e-3 the one with the best accuracy on the embedded data set's validation split (0.863, 0.903, 0.935;
+    one seed each)."""
+
     epochs: int = 12
     batch_size: int = 64
-    lr: float = 4e-3
+    lr: float = 8e-3
     weight_decay: float = 1e-3
     seed: int = 0
 
