@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from yoloperf.cli import load, main, parser_for
+from yoloperf.core import lock
 from yoloperf.core.errors import UserError
-from yoloperf.harness import doctor_machine, doctor_storage, install, lock
+from yoloperf.harness import doctor_machine, doctor_storage, install
 from yoloperf.harness.doctor_machine import Torch, built_for
 from yoloperf.harness.doctor_storage import Plan
 from yoloperf.harness.finding import Finding

@@ -4,7 +4,8 @@
 
 The device has as many threads as batches can be inferred side by side, and serves the models in the order in which their images became
 ready. Where that is one, a batch that is not full waits, for at most `max_wait_s`, only while further images are being decoded: an image
-that comes alone does not wait at all. Where it is more, each gets its share of what is ready at once.
+that comes alone does not wait at all. Where it is more, there are no batches: a core gains nothing by them, and their first image would
+wait for their last.
 """
 
 import threading
@@ -191,8 +192,8 @@ class Batcher:
                 deadline = time.perf_counter() + self.max_wait_s
                 while self._decoding and len(self._ready) < self.max_batch and (left := deadline - time.perf_counter()) > 0:
                     self._changed.wait(left)
-            share = -(-len(self._ready) // self.model.streams)
-            taken = [self._ready.popleft() for _ in range(min(self.max_batch, share))]
+            most = self.max_batch if self.model.streams == 1 else 1
+            taken = [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
             if self._ready:
                 self._ask()
         return [image for image in taken if image.future.set_running_or_notify_cancel()]

@@ -23,7 +23,8 @@ class Registry:
 
     def add(self, model: Served) -> None:
         """Warm the model up and serve it. Takes seconds: not for the event loop."""
-        for warming in [self.workers.device.submit(model.warm_up, self.max_batch) for _ in range(model.streams)]:
+        batch = self.max_batch if model.streams == 1 else 1
+        for warming in [self.workers.device.submit(model.warm_up, batch) for _ in range(model.streams)]:
             warming.result()
         batcher = Batcher(model, self.workers, self.limits, self.max_batch, self.max_wait_s, self.queue, self.metrics.image)
         self.metrics.watch_queue(model.name, lambda: batcher.waiting)

@@ -36,7 +36,8 @@ def _flags(parser: argparse.ArgumentParser) -> None:
     add("--token-file", type=Path, help="file with the token that clients must send (default: none)")
     text = f"batches inferred side by side, each on its part of the threads, where the runtime can (default: {defaults.streams})"
     add("--streams", type=int, default=defaults.streams, help=text)
-    add("--max-batch", type=int, default=defaults.max_batch, help=f"images inferred together (default: {defaults.max_batch})")
+    text = f"images inferred together, where there is one stream (default: {defaults.max_batch})"
+    add("--max-batch", type=int, default=defaults.max_batch, help=text)
     add("--max-wait-ms", type=float, default=1000 * defaults.max_wait_s, help="longest wait for images that are being decoded (default: 5)")
     add("--queue", type=int, default=defaults.queue, help=f"images of a model that may wait; more are refused (default: {defaults.queue})")
     add("--max-image-mb", type=float, default=limits.image_bytes / 1e6, help=f"default: {limits.image_bytes / 1e6:g}")
