@@ -39,9 +39,11 @@ def results_of(done: Sequence[Done], study: Study, rtt_s: float, down_over_up: f
         found = break_even(sample, rtt_s, down_over_up, study.seed)
         img_size = cells[IN_PROCESS].summary.get("img_size")
         say = verdict(model, found, img_size, rtt_s)
-        findings.insert(0, Finding(say[0].upper() + say[1:] + ".", None, [IN_PROCESS, REMOTE], answers=True))
+        confirmed = _confirmed(cells, study.seed, model, rtt_s, down_over_up)
+        doubt = "; measured around it, that did not hold" if any(one.verdict == CONTRADICTED for one in confirmed) else ""
+        findings.insert(0, Finding(f"{say[0].upper()}{say[1:]}{doubt}.", None, [IN_PROCESS, REMOTE], answers=True))
+        findings += confirmed
         measured = [(one, split(one)) for one in (cells.get(BELOW), cells.get(ABOVE)) if one and one.requests]
-        findings += _confirmed(cells, study.seed, model, rtt_s, down_over_up)
         linked, how_well = _links(cells, rows, model)
         findings += how_well
         tables += [*linked, *_costs(model, study)]

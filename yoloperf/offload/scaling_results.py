@@ -142,24 +142,23 @@ def _plans(kind: Replicas, rates: Sequence[float], mean_s: float | None, p99_s: 
     """why: what is to be said of where the bound comes from."""
     words = [f"{name} of {show_seconds(value)}" for name, value in (("a mean", mean_s), ("a 99th percentile", p99_s)) if value]
     bound = " and ".join(words) + why
-    rows, findings = [], []
+    rows, enough = [], {}
     for rate in sorted(rates):
         plans = {policy: plan(kind, policy, rate, mean_s, p99_s) for policy in POLICIES}
         for policy, one in plans.items():
             row = {"requests/s": show_number(rate), "policy": WORDS[policy], "nodes": "none suffices" if one is None else str(one.nodes)}
             row |= {"busy": _maybe(show_share, one and one.busy), "mean": _maybe(show_seconds, one and one.mean_s)}
             rows.append({**row, "p99": _maybe(show_seconds, one and one.tail_s)})
-        best = plans["least_conn"]
-        if best:
-            told = f"{best.nodes} {'node' if best.nodes == 1 else 'nodes'} of this kind behind least connections"
-            findings.append(Finding(f"For {rate:g} requests/s with {bound} it takes {told}, each {best.busy:.0%} busy", answers=True))
-        else:
-            longest = f"mean {show_seconds(kind.unloaded_s)}, 99th percentile {show_seconds(unloaded_tail_s(kind, 0.99))}"
-            text = f"No number of nodes of this kind keeps {bound}: a request that meets nobody takes longer ({longest})"
-            findings.append(Finding(text, answers=True))
-            break
+        if best := plans["least_conn"]:
+            enough[f"{rate:g}"] = f"{best.nodes} {'node' if best.nodes == 1 else 'nodes'}"
+    if enough:
+        nodes = ", ".join(enough.values())
+        told = f"For {', '.join(enough)} requests/s with {bound} it takes {nodes} of this kind behind least connections"
+    else:
+        longest = f"mean {show_seconds(kind.unloaded_s)}, 99th percentile {show_seconds(unloaded_tail_s(kind, 0.99))}"
+        told = f"No number of nodes of this kind keeps {bound}: a request that meets nobody takes longer ({longest})"
     note = (
         f"Fewest nodes for {bound}, by the model: each a machine of its own with one replica as measured here, busy {MOST_BUSY:.0%} of its "
         "time at most; the 99th percentile is an approximation, within some 30 %."
     )
-    return Table("scaling_plan", "How many nodes it takes", rows, note), findings
+    return Table("scaling_plan", "How many nodes it takes", rows, note), [Finding(told, answers=True)]
