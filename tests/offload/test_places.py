@@ -4,7 +4,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-import torch
 import vl_convert
 
 from tests.conftest import missing
@@ -30,13 +29,6 @@ from yoloperf.offload.places_results import ABOVE, BELOW, IN_PROCESS, LOCAL, REM
 from yoloperf.offload.study import LinkSpec, Place, Study
 
 RTT_S = 0.02
-
-
-@pytest.fixture(autouse=True)
-def denormals() -> Iterator[None]:
-    """What runs in this process sets it up for speed, which hypothesis minds."""
-    yield
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="module")

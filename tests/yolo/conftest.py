@@ -1,10 +1,9 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import torch
 
 WIDTH, HEIGHT = 96, 64
 
@@ -38,10 +37,3 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
         return yaml
 
     return make
-
-
-@pytest.fixture(autouse=True)
-def _denormals_as_before() -> Iterator[None]:
-    """Training flushes denormals for the whole process; tests of other rooms count on them."""
-    yield
-    torch.set_flush_denormal(False)

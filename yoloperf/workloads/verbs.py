@@ -144,7 +144,7 @@ def _at_least_1(args: argparse.Namespace, *names: str) -> None:
 
 keywords = Verb(
     help="spoken words: make or fetch a data set, train a network that knows them, score it",
-    example="yoloperf keywords synth && yoloperf keywords train -o keywords.pt",
+    example="yoloperf keywords train -o keywords.pt",
     configure=_configure,
     run=_run,
 )
