@@ -47,11 +47,13 @@ class Compute:
 
 
 def keep_memory() -> None:
-    """Tell glibc's malloc to keep freed memory.
+    """Tell glibc's malloc to keep freed memory, and PyTorch to ask for huge pages.
 
     By default every tensor above 128 KiB is mapped and unmapped again, and the kernel zeroes its pages each time: a quarter
-    of a training step on a CPU (docs/decisions.md has the measurement). Must be called before the first large allocation.
+    of a training step on a CPU; and the first step pays for each page of 4 KiB (docs/decisions.md has the measurements). Must be
+    called before the first allocation.
     """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # c10/core/impl/alloc_cpu.cpp reads it once
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)
