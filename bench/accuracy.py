@@ -83,7 +83,8 @@ def peer(started: bool) -> Callable[[argparse.Namespace, Path, Path, int], dict[
         if started:
             start = {"model": architecture(folder / "yolov3-tiny.yaml"), "pretrained": peer_weights(args.weights, folder / "start.pt")}
         common = {"data": data, "imgsz": args.img, "batch": args.batch, "project": folder.parent, "plots": False, "exist_ok": True}
-        _yolo("train", folder, {**start, **common, "epochs": args.epochs, "nbs": args.batch, "seed": seed, "name": folder.name})
+        training = {"epochs": args.epochs, "nbs": args.batch, "seed": seed, "val": False, "name": folder.name}
+        _yolo("train", folder, {**start, **common, **training})
         wanted = {"split": "test", "save_json": True, "conf": CONFIDENCE, "iou": NMS_IOU, "max_det": MAX_BOXES, "rect": False}
         _yolo("val", folder, {"model": folder / "weights" / "last.pt", **common, **wanted, "name": f"{folder.name}/test"})
         split = load_split(load_data_config(str(data)), "test")

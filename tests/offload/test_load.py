@@ -1,11 +1,15 @@
 """Load by LoadGen: what it draws, what the records say of it, and that a run is not believed when it should not be."""
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +28,7 @@ from yoloperf.core.record import from_csv
 from yoloperf.core.request import RequestRecord
 from yoloperf.offload import load_summary, search
 from yoloperf.offload.drive import DEAD_AFTER, closed_loop
-from yoloperf.offload.exchange import Request, encode
+from yoloperf.offload.exchange import Connection, Exchange, Request, encode
 from yoloperf.offload.load_part import PART
 from yoloperf.offload.load_summary import Client, self_test, summarise, waits
 from yoloperf.offload.loadgen import Load, Outcome, percentile, run, warm_up
@@ -174,6 +178,38 @@ def test_a_service_that_is_down(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert len(closed_loop("http://127.0.0.1:9", requests(), 1000, 2, 1.0, progress=None)) < DEAD_AFTER + 3
     assert main(["load", "127.0.0.1:9", "--rate", "1", "-o", str(tmp_path)]) == 2
     assert "is a service running there" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_a_closed_loop(slow: str) -> None:
+    """Rather than giving a short measurement for a whole one."""
+    told = threading.Event()
+
+    def interrupt(_: Exchange) -> None:
+        if not told.is_set():
+            told.set()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        closed_loop(slow, requests(), 10**9, progress=None, seen=interrupt)
+
+
+def test_a_request_leaves_in_one_piece() -> None:
+    """Head and body apart would wake the service twice."""
+    request, answer = requests()[0], b"HTTP/1.1 200 OK\r\nX-Served-By: me\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        waiting = pool.submit(Connection(f"http://{place}/base", 10).exchange, request)
+        stream, _ = server.accept()
+        with stream:
+            sent = stream.recv(65536)
+            stream.sendall(answer)
+        exchange = waiting.result()
+    head, _, body = sent.partition(b"\r\n\r\n")
+    assert body == request.body and head.splitlines()[:2] == [b"POST /base/api/detect HTTP/1.1", b"Host: " + place.encode()]
+    assert len(sent) - len(f"/base{place}") == request.sent_bytes - len("127.0.0.1:12345")
+    assert (exchange.status, exchange.error, exchange.node, exchange.payload) == (200, None, "me", {})
+    assert exchange.received_bytes == len(answer)
+
 
 
 def pictures(count: int = 2) -> list[Request]:
