@@ -24,6 +24,7 @@ import yaml
 from torch import nn
 
 from yoloperf.core.errors import exit_code
+from yoloperf.core.spec import TrialSpec
 from yoloperf.datasets.config import load_data_config
 from yoloperf.datasets.convert import convert
 from yoloperf.datasets.labels import load_split
@@ -63,6 +64,7 @@ def ours(precision: str) -> Callable[[argparse.Namespace, Path, Path, int], dict
         given = {
             "--data": data, "--weights": args.weights, "--batch": args.batch, "--epochs": args.epochs,
             "--img": args.img, "--seed": seed, "--precision": precision, "--save-dir": folder,
+            **({"--threads": args.threads} if args.threads else {}),
         }  # fmt: skip
         _call([sys.executable, "train.py", *(str(word) for pair in given.items() for word in pair)], folder)
         last = folder / "weights" / "last.pt"
@@ -84,9 +86,9 @@ def peer(started: bool) -> Callable[[argparse.Namespace, Path, Path, int], dict[
             start = {"model": architecture(folder / "yolov3-tiny.yaml"), "pretrained": peer_weights(args.weights, folder / "start.pt")}
         common = {"data": data, "imgsz": args.img, "batch": args.batch, "project": folder.parent, "plots": False, "exist_ok": True}
         training = {"epochs": args.epochs, "nbs": args.batch, "seed": seed, "val": False, "name": folder.name}
-        _yolo("train", folder, {**start, **common, **training})
+        _yolo("train", args, folder, {**start, **common, **training})
         wanted = {"split": "test", "save_json": True, "conf": CONFIDENCE, "iou": NMS_IOU, "max_det": MAX_BOXES, "rect": False}
-        _yolo("val", folder, {"model": folder / "weights" / "last.pt", **common, **wanted, "name": f"{folder.name}/test"})
+        _yolo("val", args, folder, {"model": folder / "weights" / "last.pt", **common, **wanted, "name": f"{folder.name}/test"})
         split = load_split(load_data_config(str(data)), "test")
         found = json.loads((folder / "test" / "predictions.json").read_text())
         boxes: dict[str, list[list[float]]] = {}
@@ -108,14 +110,15 @@ TRAINERS = {
 }
 
 
-def _yolo(what: str, folder: Path, given: dict[str, object]) -> None:
-    _call([ultralytics.find(), "detect", what, *(f"{name}={value}" for name, value in given.items())], folder)
+def _yolo(what: str, args: argparse.Namespace, folder: Path, given: dict[str, object]) -> None:
+    environment = ultralytics.environment(TrialSpec(data=args.data, threads=args.threads))
+    _call([ultralytics.find(), "detect", what, *(f"{name}={value}" for name, value in given.items())], folder, environment)
 
 
-def _call(command: list[str], folder: Path) -> None:
+def _call(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "console.txt").open("ab") as log:
-        subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=True)
+        subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=True, env=environment)
 
 
 def main() -> int:
@@ -127,6 +130,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--img", type=int, default=416)
+    parser.add_argument("--threads", type=int, help="of everyone (default: as each comes, ultralytics with one fewer than there are cores)")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
     output = args.output.resolve()

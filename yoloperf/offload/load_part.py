@@ -139,13 +139,13 @@ def _figures(done: Sequence[Done]) -> list[Finding]:
     by_scenario = {one.summary["scenario"]: one for one in done}
     findings = []
     alone, together = by_scenario.get("single_stream"), by_scenario.get("offline")
+    if together:
+        text = f"With all requests at once the service gives {together.summary['achieved_rate']:.1f} answers/s."
+        findings.append(Finding(text + _doubt(together), None, [together.cell.name]))
     if alone:
         median, high = (_seconds(alone.summary[key]) for key in ("latency_p50_s", "latency_p99_s"))
         text = f"One request after the other takes {median} (median; {high} at the 99th percentile)."
         findings.append(Finding(text + _doubt(alone), None, [alone.cell.name]))
-    if together:
-        text = f"With all requests at once the service gives {together.summary['achieved_rate']:.1f} answers/s."
-        findings.append(Finding(text + _doubt(together), None, [together.cell.name]))
     kept = [one for one in done if one.summary["scenario"] == "server" and one.summary["p99_bound_s"] is not None]
     if kept:
         good = max((one for one in kept if one.summary["valid"]), key=lambda one: one.summary["rate"], default=None)
