@@ -107,3 +107,12 @@ def test_of_two_rounds_neither_is_preferred(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(verbs, "_ceiling", lambda spec: None)
     row = verbs._measure(SPEC, [Contender(verbs.OURS, {}), Contender(verbs.EQUAL, {})], 2, tmp_path)
     assert row["ratios"][verbs.EQUAL] == [1.0, 3.0] and row["ratio_equal_threads"] == 2.0
+
+
+def test_what_else_differs_is_said() -> None:
+    row = {"flops_per_image": {"yoloperf": 2e11, "a": 3e11, "b": None}, "arithmetic": {"yoloperf": "bf16", "a": "fp32", "b": None}}
+    assert verbs._differences(row) == [
+        "yoloperf: bf16, 200.0 GFLOP a training image",
+        "a: fp32, 300.0 GFLOP a training image (1.50 x ours)",
+        "b: arithmetic unknown, operations unknown",
+    ]

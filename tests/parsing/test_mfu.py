@@ -55,3 +55,17 @@ def test_a_run_on_the_processor_of_a_machine_with_a_gpu_is_none_of_the_gpus(tmp_
     start = {**T4, "device": "cpu", "gpu_name": None, "precision_mode": "fp32"}
     record = run_of(tmp_path / "run", environment, start, {"images_per_s": 5.0})
     assert (record.gpu_name, record.gpu_mem_bytes, record.mfu) == (None, None, None)
+
+
+def test_operations_of_ultralytics_are_those_of_the_size_it_trains_with(tmp_path: Path) -> None:
+    """It counts a forward pass at 640 px whatever the size; YOLOv3's 283.0 are 358.7 for a training image at 416 px."""
+    head = "Ultralytics 8.4.190 🚀 Python-3.11.7 torch-2.15.0 CPU (AMD EPYC)\n"
+    arguments = "engine/trainer: batch=4, data=bccd.yaml, epochs=1, imgsz=416, model=yolov3.yaml, task=detect\n"
+    summaries = "YOLOv3 summary: 180 layers, 103,694,777 parameters, 103,694,761 gradients, 283.0 GFLOPs\n"
+    summaries += "YOLOv3 summary (fused): 96 layers, 103,666,553 parameters, 0 gradients, 282.2 GFLOPs\n"
+    (tmp_path / "log.txt").write_text(head + arguments + summaries)
+    (record,) = parse_paths([tmp_path / "log.txt"]).runs
+    assert record.flops_per_image == pytest.approx(358.7e9, rel=1e-4) and record.precision_mode == "fp32"
+    (tmp_path / "log.txt").write_text(head.replace("CPU (AMD EPYC)", "CUDA:0 (Tesla T4, 15102MiB)") + arguments + summaries)
+    (record,) = parse_paths([tmp_path / "log.txt"]).runs
+    assert record.precision_mode is None

@@ -74,6 +74,7 @@ def _run(args: argparse.Namespace) -> Result:
         rows = [_measure(spec, contenders, args.rounds, folder) for spec in specs]
     print()
     print(*lines(_table(rows)), sep="\n")
+    print(*_differences(rows[0]), sep="\n")
     result = {**facts, "model": args.model, "img_size": args.img, "epochs": args.epochs, "threads": threads, "batches": rows}
     return int(any(row["failed"] for row in rows)), {**result, **{key: rows[0][key] for key in (*FIGURES, *_SUMMARY)}}
 
@@ -147,6 +148,19 @@ def _table(rows: list[dict[str, Any]]) -> list[list[str]]:
             fraction = "" if row["ceiling_fraction"] is None else f"at {row['ceiling_fraction']:.0%}"
             body.append(["convolutions alone", str(row["batch_size"]), "", f"{row['ceiling_images_per_s']:.1f}", fraction, *[""] * 4])
     return [head, *body]
+
+
+def _differences(row: dict[str, Any]) -> list[str]:
+    """What else is not the same: arithmetic, and the operations of networks that have one name."""
+    own = row["flops_per_image"][OURS]
+    said = []
+    for name, flops in row["flops_per_image"].items():
+        work = f"{flops / 1e9:.1f} GFLOP a training image" if flops else "operations unknown"
+        against = f" ({flops / own:.2f} x ours)" if flops and own and name != OURS else ""
+        said.append(f"{name}: {row['arithmetic'][name] or 'arithmetic unknown'}, {work}{against}")
+    if EQUAL in row["flops_per_image"]:
+        said.append("changed for ultralytics: nbs is the batch size: every batch is a step; no plots; no retry with half a batch")
+    return said
 
 
 _SHOW = ("{:.1f}".format, show_seconds, show_bytes, show_bytes, "{:.3f}".format)

@@ -133,8 +133,9 @@ class RunRecord:
     data_time_s: float | None = column("data time", "events", "Median time that a step waits for its images.", "s", show_seconds)
     flops_per_image: float | None = column(
         "FLOP/image",
-        "events",
-        "Floating-point operations of the convolutions for one training image, forward and backward (2 per multiply-add).",
+        "events, console",
+        "Floating-point operations of the convolutions for one training image, forward and backward (2 per multiply-add; of ultralytics 8, "
+        "three times what it prints of a forward pass at 640 px, scaled to the image size).",
         "FLOP",
         show_number,
     )

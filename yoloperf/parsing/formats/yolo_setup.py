@@ -19,6 +19,8 @@ _LAYER = re.compile(rb"\s*\d+\s+(?:-?\d+|\[[-\d, ]+\])\s+\d+\s+\d+\s+[\w.]+\.\w+
 _IMAGE_SIZE = re.compile(rb"Image sizes (\d+) train")
 _WORKERS = re.compile(rb"Using (\d+) dataloader workers")
 _STARTING = re.compile(rb"Starting training for (\d+) epochs")
+_GFLOP = re.compile(rb"\bsummary: .* (\d+(?:\.\d+)?) GFLOPs")
+_SUMMARY_SIDE = 640  # pixels: version 8 counts the operations of a square picture of that side, whatever it trains with
 _RESUMING = re.compile(rb"Resuming training .* from epoch \d+ to (\d+) total epochs")
 
 
@@ -37,7 +39,8 @@ class YoloSetup(LineFormat):
         ("resuming", rb"Resuming training "),
         ("auto_batch", rb"AutoBatch: Using batch-size \d+"),
         ("layers", rb"from\s+n\s+params\s+module", rb"\d\d*+\s+(?:-?\d+|\[[-\d, ]+\])\s+\d+\s+\d+\s+[\w.]+\.\w+\s+\["),
-        ("known", rb"[Hh]yperparameters:? ", rb"[\w.-][\w.-]*+ (?:[\w-]*+ )?+[Ss]ummary(?: \(fused\))?: ", rb"Transferred \d"),
+        ("summary", rb"[\w.-][\w.-]*+ (?:[\w-]*+ )?+[Ss]ummary(?: \(fused\))?: "),
+        ("known", rb"[Hh]yperparameters:? ", rb"Transferred \d"),
         ("known", rb"Optimizer (?:groups|stripped)", rb"optimizer: ", rb"Overriding model\.yaml", rb"Logging results to"),
         ("known", rb"Start Tensorboard", rb"TensorBoard: ", rb"tensorboard: ", rb"Plotting labels", rb"Freezing layer", rb"AMP: "),
         ("known", rb"AutoAnchor: ", rb"autoanchor: ", rb"Analyzing anchors", rb"albumentations: ", rb"Fusing layers", rb"Learn more"),
@@ -83,7 +86,7 @@ class YoloSetup(LineFormat):
         if old:
             found |= {"gpu_name": text(old[1]), "gpu_mem_bytes": size(old[2] + b"MiB")}
         elif device and device[0].startswith(b"CPU"):
-            found["cpu_name"] = text(device[1])
+            found |= {"cpu_name": text(device[1]), "precision_mode": "fp32"}  # these trainers know no other without a GPU
         elif device:
             found["gpu_name"] = text(device[1])
             found["gpu_mem_bytes"] = size(device[2] + b"MiB") if device[2] else None
@@ -145,6 +148,13 @@ class YoloSetup(LineFormat):
 
     def layers(self, line: bytes) -> Answer:
         return _is_layer
+
+    def summary(self, line: bytes) -> Answer:
+        """Operations of a forward pass; both gradients take as many each, and all grow with the picture's area."""
+        match, side = _GFLOP.search(line), self.run.facts.get("img_size")
+        if match and side and (self.run.trainer_version or (0,)) >= (8,):
+            self.run.default("flops_per_image", 3e9 * float(match[1]) * (side / _SUMMARY_SIDE) ** 2)
+        return self.run.trainer_started
 
     def known(self, line: bytes) -> Answer:
         """Lines that say nothing that is kept; other programs print some of them too."""
