@@ -4,6 +4,9 @@
 # --- modules ------------------------------------------------------------------------------------------------------------
 # module load python/3.11 cuda/12.6
 
+# --- the node's own disk, where the site gives a job one: the sweep's data sets are copied to it -----------------------------
+# SLURM_TMPDIR=/scratch/$SLURM_JOB_ID
+
 # --- Python: the one that submitted the sweep, unless you say otherwise ---------------------------------------------------
 # . "$HOME/yoloperf/.venv/bin/activate"; YOLOPERF_PYTHON=python
 yoloperf=("${YOLOPERF_PYTHON:-python3}" -m yoloperf)
@@ -16,9 +19,7 @@ yoloperf=("${YOLOPERF_PYTHON:-python3}" -m yoloperf)
 # --- data: the folder that holds bccd/, coco/, ... (default: datasets/ where the sweep was submitted) -----------------------
 # export YOLOPERF_DATA=/project/shared/data
 
-# --- a copy of the sweep's data sets on the node's own disk, where the site gives a job one ---------------------------------
-# One long read instead of thousands of short ones. What is not copied is linked, so everything is found in one place.
-# SLURM_TMPDIR=/scratch/$SLURM_JOB_ID
+# --- staging there: one long read instead of thousands of short ones. What is not copied is linked, so all is in one place -----
 stage() {
   local shared=${YOLOPERF_DATA:-$PWD/datasets} own=$SLURM_TMPDIR/yoloperf-data item name
   [ -d "$shared" ] && mkdir -p "$own" || return 0

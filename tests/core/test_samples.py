@@ -84,7 +84,8 @@ def test_the_processors_energy_is_a_cpu_runs_energy_and_does_not_stand_in_for_a_
     assert (found["energy_j"], found["energy_source"], found["cpu_energy_j"]) == (30.0, "rapl", 30.0)
     beside = totals(*samples, gpu(0.0), gpu(2.0))
     assert "energy_j" not in beside.resources()
-    assert beside.resources(gpu=False)["energy_source"] == "rapl"
+    assert beside.resources(on_gpu=False)["energy_source"] == "rapl"
+    assert "energy_j" not in totals(*samples).resources(on_gpu=True)
 
 
 def test_a_counter_that_went_away_gives_no_energy() -> None:

@@ -15,8 +15,9 @@ import pytest
 from yoloperf.core.errors import UserError
 from yoloperf.core.record import KernelRecord
 from yoloperf.core.rundir import RunDir
-from yoloperf.harness import gpu
+from yoloperf.harness import gpu, supervise
 from yoloperf.harness.gpu import Gpu, Gpus
+from yoloperf.harness.outcome import judge
 from yoloperf.harness.profilers import gnu_time, make_profiler, nsys, nvprof
 from yoloperf.harness.profilers.nsys import NsysProfiler
 from yoloperf.parsing.parse import parse_paths
@@ -174,6 +175,19 @@ def test_gnu_time_counts_the_trainer_that_an_agent_started(house: Any, machine: 
     assert record.status == "ok" and record.user_s and record.max_rss_bytes and record.max_rss_bytes > 10 << 20
 
 
+def test_without_gnu_time_the_figures_of_nsys_are_not_taken_for_the_trainers(
+    house: Any, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(H200, tools=("nsys",))
+    monkeypatch.setattr(gnu_time, "find", lambda: None)
+    house.write()
+    assert house.sweep("--profiler", "nsys")[0] == 0
+    run, content = only_run(house)
+    [record] = parse_paths([run.path]).runs
+    assert content["attempts"][0]["accounting"] is None
+    assert (record.user_s, record.cpu_percent, record.max_rss_bytes) == (None, None, None)
+
+
 @pytest.mark.parametrize(
     ("mode", "reason"),
     [
@@ -252,6 +266,17 @@ def test_nothing_outlives_a_run_that_is_stopped(house: Any, machine: Machine, mo
     pids = [pid for _, pid in house.work(content["trial"])]
     assert pids
     helpers.wait_for(lambda: not any(map(helpers.alive, pids)))
+
+
+def test_what_the_trainer_says_after_nsys_was_stopped_is_heard(house: Any, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(H200, tools=("nsys",))
+    heard: list[dict[str, Any]] = []
+    monkeypatch.setattr(supervise, "judge", lambda console, *rest: (heard.append(console.run_end), judge(console, *rest))[1])
+    house.write(hyp="long", epochs=20, timeout_s=4.0)
+    house.sweep("--profiler", "nsys")
+    run, content = only_run(house)
+    assert content["status"] == "timeout" and run.last_weights.exists()
+    assert heard[0]["status"] == "preempted" and content["attempts"][0]["gained"]
 
 
 # ---- nvprof -------------------------------------------------------------------------------------------------------------------

@@ -328,7 +328,10 @@ def test_a_run_on_the_cpu_has_the_processors_energy(tmp_path: Path, powercap: Po
     with Sampler(tmp_path / "device.csv", 1, "cpu") as sampler:
         powercap.put("intel-rapl:0", "package-0", 46_000_000)
         resources = sampler.finish(1.0, "cpu")
+        of_a_gpu_run = sampler.finish(1.0, "cuda:0")
     assert (resources["energy_j"], resources["energy_source"], resources["cpu_energy_j"]) == (45.0, "rapl", 45.0)
+    assert "energy_j" not in of_a_gpu_run
+    assert of_a_gpu_run["cpu_energy_j"] == 45.0
 
 
 class Idle:

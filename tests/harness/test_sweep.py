@@ -132,7 +132,8 @@ def test_exit_code_0_without_run_end_is_a_failure(house: Any) -> None:
 
 
 def test_a_timeout_kills_the_children_too(house: Any, helpers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_LADDER", ((signal.SIGINT, 0.2), (signal.SIGTERM, 0.2)))
+    monkeypatch.setattr(local, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(local, "_AFTER_TERM_S", 0.2)
     house.write(batch=4, hyp="stubborn", timeout_s=1)
     code, result = house.sweep()
     assert code == 1

@@ -129,6 +129,13 @@ def _replace(name: str, old: bytes, new: bytes) -> Change:
     return change
 
 
+def _rows(name: str, edit: Callable[[list[str]], list[str]]) -> Change:
+    def change(files: dict[str, bytes]) -> None:
+        files[name] = "\n".join(edit(files[name].decode().split("\n"))).encode()
+
+    return change
+
+
 def test_a_log_that_was_altered(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change = _replace("logs/bs8.txt", b"8.25", b"7.25")
     assert main(["verify", str(changed(made, change))]) == 1
@@ -153,6 +160,8 @@ ALTERED: list[tuple[Change, bool, str]] = [
     ),
     (_replace("derived/table.md", b"| 8 |", b"| 9 |"), True, "table.md: line"),
     (_replace("derived/runs.csv", b"run_id,", b"run,"), True, "runs.csv: other columns: run, run_id"),
+    (_rows("derived/runs.csv", lambda rows: [*rows[:3], "", *rows[4:]]), True, "runs.csv: row 3: 0 cells bundled"),
+    (_rows("derived/runs.csv", lambda rows: [*rows[:3], rows[3].rpartition(",")[0], *rows[4:]]), True, "runs.csv: row 3: "),
     (_replace("derived/compare.json", b'"wins"', b'"won"'), True, "compare.json: "),
     (_set("derived/predict.json", b"{"), True, "predict.json: cannot be read"),
 ]

@@ -156,15 +156,15 @@ class Totals:
         if sample.get("tree_source") is not None and self._last.get("tree_source") != "rss":
             self._last["tree_source"] = sample["tree_source"]
 
-    def resources(self, gpu: bool = True) -> dict[str, Any]:
-        """Columns of RunRecord where there is one; only what is known. gpu: False where the run did not use what was sampled.
+    def resources(self, on_gpu: bool | None = None) -> dict[str, Any]:
+        """Columns of RunRecord where there is one; only what is known. on_gpu: whether the run used a GPU, None where nobody says.
 
-        Energy is the GPUs' where there are any: that of the CPU does not stand in for it.
+        Energy is the GPUs' where the run used any, sampled or not: that of the CPU does not stand in for it.
         """
         found: dict[str, Any] = {**self._peaks, **self._last}
-        if gpu and self._gpus:
+        if on_gpu is not False and self._gpus:
             found |= self._of_gpus(list(self._gpus.values()))
-        elif found.get("cpu_energy_j") is not None:
+        elif not on_gpu and found.get("cpu_energy_j") is not None:
             found |= {"energy_j": found["cpu_energy_j"], "energy_source": "rapl"}
         if self._first_s is not None:
             found["sampled_s"] = self._last_s - self._first_s

@@ -31,6 +31,7 @@ class Context:
     profiler: Profiler
     trainer: Sequence[str] | None = None  # in place of the engine's, for tests
     timeout_s: float | None = None
+    patience_s: float | None = None  # see local.run
 
 
 def command(cell: Cell, run: RunDir, context: Context, resume: bool) -> list[str]:
@@ -77,16 +78,18 @@ def run_cell(
                 sampler.tick(leader)
                 tick()
 
-            ended = local.run(content["argv"], run.console, descriptor, context.timeout_s, stop, watch)
+            ended = local.run(content["argv"], run.console, descriptor, context.timeout_s, stop, watch, context.patience_s)
+            context.profiler.end(run)
             console = read_console(run.console, offset)
-            resources = sampler.finish(_cpu_s(ended), console.device)
+            seen = _accounted(ended, context.profiler)
+            resources = sampler.finish(ended.user_s + ended.system_s if seen else None, console.device)
         if console.exit_code is not None:  # the trainer's own: a profiler around it may end otherwise
             ended = replace(ended, exit_code=console.exit_code)
         status, reason = judge(console, ended.exit_code, ended, memory_kills() - kills)
         if ended.stopped == "stop" and status == "cancelled":
             status, reason = stopped_as(console)
         end = {"status": status, "reason": reason, "gained": console.gained, "resources": resources}
-        content = finished(content, {**end, **_accounts(ended, console.exit_code is not None)})
+        content = finished(content, {**end, **_accounts(ended, seen, console.exit_code is not None)})
         content["profile_reason"] = context.profiler.collect(run)
         run.write(content)
         return content
@@ -143,17 +146,13 @@ def _begun(cell: Cell, run: RunDir, context: Context, resume: bool, offset: int)
     }
 
 
-def _cpu_s(ended: local.Ended) -> float | None:
-    """CPU time that the kernel accounts to the command; a killed GNU time had not waited for it: None."""
-    return None if ended.killed and gnu_time.find() else ended.user_s + ended.system_s
+def _accounted(ended: local.Ended, profiler: Profiler) -> bool:
+    """Whether the kernel's figures of the command hold the trainer's: a killed GNU time had not waited for it."""
+    return profiler.waits_for_trainer and not (ended.killed and gnu_time.find())
 
 
-def _accounts(ended: local.Ended, has_block: bool) -> dict[str, Any]:
-    """How the attempt ended and what it used. `accounting` says where the CPU times and the memory are to be read.
-
-    A killed GNU time had not waited for the command, so the kernel's figures leave that out: None.
-    """
-    seen = _cpu_s(ended) is not None
+def _accounts(ended: local.Ended, seen: bool, has_block: bool) -> dict[str, Any]:
+    """How the attempt ended and what it used. `accounting` says where the CPU times and the memory are to be read."""
     return {
         "exit_code": ended.exit_code,
         "wall_s": ended.wall_s,

@@ -167,6 +167,8 @@ def _csv_differences(bundled: str, anew: str) -> Iterator[str]:
     if len(one) != len(two):
         yield f"{len(one) - 1} rows bundled, {len(two) - 1} follow from the logs"
     for number, (first, second) in enumerate(zip(one[1:], two[1:], strict=False), 1):
+        if len(first) != len(second):
+            yield f"row {number}: {len(first)} cells bundled, {len(second)} follow from the logs"
         for column, mine, theirs in zip(header, first, second, strict=False):
             if not _alike(mine, theirs):
                 yield f"row {number} ({first[0]}), column {column}: bundled {_quoted(mine)}, from the logs {_quoted(theirs)}"

@@ -14,7 +14,8 @@ from yoloperf.core.process import SUPERVISED, die_with_parent
 POLL_S = 0.05
 # SIGINT first: the trainer leaves in order and GNU time, which ignores it, still writes its block. Before it leaves it finishes
 # its step and writes a checkpoint, for YOLOv3 half a gigabyte.
-_LADDER = ((signal.SIGINT, 30.0), (signal.SIGTERM, 5.0))
+PATIENCE_S = 30.0
+_AFTER_TERM_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ def run(
     timeout_s: float | None,
     stop: Callable[[], int],
     tick: Callable[[int], None],
+    patience_s: float | None = None,
 ) -> Ended:
     """Run a command to its end, its output appended to `console`, and leave nothing of its process group alive.
 
     lock: descriptor that the command inherits, so that an orphan keeps the run locked.
     stop: how many times a person or a scheduler has asked to stop; asking again hurries the ladder of signals.
     tick: called about twenty times a second, with the number of the command's first process, which leads a session of its own.
+    patience_s: how long it may take to end in order, PATIENCE_S unless a scheduler is known to grant more.
 
     Call it from a thread that lives as long as the command: its end is the command's end, too.
     """
@@ -75,7 +78,7 @@ def run(
             elif timeout_s is not None and time.monotonic() - started > timeout_s:
                 stopped = "timeout"
             if stopped:
-                _descend(process.pid, stop, tick)
+                _descend(process.pid, PATIENCE_S if patience_s is None else patience_s, stop, tick)
                 break
             tick(process.pid)
             time.sleep(POLL_S)
@@ -100,12 +103,12 @@ def _ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _descend(group: int, stop: Callable[[], int], tick: Callable[[int], None]) -> None:
-    """Ask the group to end, more firmly each time; what is left after the last rung is for the caller to kill."""
-    for number, patience_s in _LADDER:
+def _descend(group: int, patience_s: float, stop: Callable[[], int], tick: Callable[[int], None]) -> None:
+    """Ask the group to end, more firmly each time; what is left after that is for the caller to kill."""
+    for number, seconds in ((signal.SIGINT, patience_s), (signal.SIGTERM, _AFTER_TERM_S)):
         asked = stop()
         os.killpg(group, number)
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and stop() == asked:
             if _ended(group):
                 return

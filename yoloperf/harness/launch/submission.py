@@ -29,6 +29,7 @@ from yoloperf.harness.sweepfile import Cell
 
 _FOLDER = ".slurm"  # hidden: its files are no logs of runs
 _MARK = "yoloperf task "  # begins the first line of every start of a task in its output
+_PATIENCE_S = 105.0  # of the 120 s that slurm/sweep.sbatch asks for, what a step and a checkpoint may take
 _OPTION = re.compile(r"^#SBATCH.*\n", re.MULTILINE)
 
 
@@ -60,7 +61,7 @@ class Submission:
         return self.folder / f"task-{task}.log"
 
     def context(self, profiler: Profiler) -> Context:
-        return Context(self.sweep, self.platform, profiler, self.trainer, self.timeout_s)
+        return Context(self.sweep, self.platform, profiler, self.trainer, self.timeout_s, _PATIENCE_S)
 
 
 def freeze(sweep_folder: Path, places: Sequence[Place], **facts: Any) -> Submission:
@@ -179,6 +180,8 @@ def _state(item: Place, output: Path, job: slurm.Job | None) -> CellState:
         return replace(state, state="running", reason=f"job {job.number} on {job.where}")
     if state.state == "missing" and job:
         status, reason = job.verdict or ("failed", "the job ended")
+        if status == "oom":  # of Python's start or of staging: no batch size was tried
+            status = "failed"
         last = _last_line(output)
         return replace(state, state=status, reason=f"{reason} before the cell began" + (f": {last}" if last else ""))
     if state.state == "interrupted":

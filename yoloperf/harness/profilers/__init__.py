@@ -28,6 +28,10 @@ class Profiler(Protocol):
     def why_auto(self) -> str:
         """Why `auto` takes it where it works."""
 
+    @property
+    def waits_for_trainer(self) -> bool:
+        """Whether the command is the trainer's parent, so that what the kernel accounts to it holds the trainer."""
+
     def unavailable(self) -> str | None:
         """Why it cannot work here, or None."""
 
@@ -43,8 +47,11 @@ class Profiler(Protocol):
     def train_flags(self) -> list[str]:
         """Flags that the trainer needs for it."""
 
+    def end(self, run: RunDir) -> None:
+        """Called when the command has ended: let what it left running come to its end, and the console be whole."""
+
     def collect(self, run: RunDir) -> str | None:
-        """Called when the command has ended: bring the output into the form that is parsed. Returns why there is none, or None."""
+        """Called after that: bring the output into the form that is parsed. Returns why there is none, or None."""
 
 
 def profilers(steps: int) -> list[Profiler]:

@@ -7,6 +7,7 @@ from yoloperf.harness.profilers import gnu_time
 class NoProfiler:
     name = "none"
     why_auto = "no other profiler works here"
+    waits_for_trainer = True
 
     def unavailable(self) -> str | None:
         return None
@@ -19,6 +20,9 @@ class NoProfiler:
 
     def train_flags(self) -> list[str]:
         return []
+
+    def end(self, run: RunDir) -> None:
+        return None
 
     def collect(self, run: RunDir) -> str | None:
         return None

@@ -79,6 +79,7 @@ class NsysProfiler:
     steps: int
     name = "nsys"
     why_auto = "Nsight Systems is installed and there is a GPU"
+    waits_for_trainer = False
 
     def unavailable(self) -> str | None:
         if gpus().reason:
@@ -91,7 +92,8 @@ class NsysProfiler:
     def prepare(self, run: RunDir) -> None:
         for left in run.path.glob(f"{_REPORT}.*"):
             left.unlink()
-        self._clear(run)
+        self.end(run)
+        shutil.rmtree(self._scratch(run), ignore_errors=True)
         self._scratch(run).mkdir(mode=0o700)
 
     def wrap(self, argv: list[str], run: RunDir) -> list[str]:
@@ -112,11 +114,23 @@ class NsysProfiler:
     def train_flags(self) -> list[str]:
         return outside.train_flags(self.steps)
 
+    def end(self, run: RunDir) -> None:
+        """A stop reaches nsys only: the trainer, in a session of its own, is asked here, and writes its checkpoint and its last word."""
+        left = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.environ().get("TMPDIR") == str(self._scratch(run)):
+                    process.terminate()
+                    left.append(process)
+        for process in psutil.wait_procs(left, _CHECKPOINT_S)[1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
     def collect(self, run: RunDir) -> str | None:
         try:
             return self._collect(run)
         finally:
-            self._clear(run)
+            shutil.rmtree(self._scratch(run), ignore_errors=True)
 
     def _collect(self, run: RunDir) -> str | None:
         report = next((path for suffix in _SUFFIXES if (path := run.path / f"{_REPORT}{suffix}").exists()), None)
@@ -166,18 +180,6 @@ class NsysProfiler:
         name = hashlib.sha256(f"{os.getuid()} {run.path.resolve()}".encode()).hexdigest()[:12]
         return (scratch_parent() or Path(tempfile.gettempdir())) / f"yoloperf-nsys-{name}"
 
-    def _clear(self, run: RunDir) -> None:
-        """End the processes of the run that live still, and remove its temporary files."""
-        scratch, left = self._scratch(run), []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                if process.environ().get("TMPDIR") == str(scratch):
-                    process.terminate()  # on which the trainer writes its checkpoint
-                    left.append(process)
-        for process in psutil.wait_procs(left, _CHECKPOINT_S)[1]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _last(text: str) -> str:

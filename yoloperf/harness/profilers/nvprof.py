@@ -50,6 +50,7 @@ class NvprofProfiler:
     steps: int
     name = "nvprof"
     why_auto = "this GPU and this CUDA are still nvprof's, as in the 2020 study"
+    waits_for_trainer = True
 
     def unavailable(self) -> str | None:
         return unsupported() or (None if find() else "nvprof is not installed (`yoloperf doctor` says how)")
@@ -65,6 +66,9 @@ class NvprofProfiler:
 
     def train_flags(self) -> list[str]:
         return outside.train_flags(self.steps)
+
+    def end(self, run: RunDir) -> None:
+        return None
 
     def collect(self, run: RunDir) -> str | None:
         try:

@@ -14,6 +14,7 @@ class TorchProfiler:
     steps: int
     name = "torch"
     why_auto = "it works on every device and leaves the timed steps alone"
+    waits_for_trainer = True
 
     def unavailable(self) -> str | None:
         return None if importlib.util.find_spec("torch") else "torch is not installed"
@@ -26,6 +27,9 @@ class TorchProfiler:
 
     def train_flags(self) -> list[str]:
         return ["--profile-steps", str(self.steps)]
+
+    def end(self, run: RunDir) -> None:
+        return None
 
     def collect(self, run: RunDir) -> str | None:
         return None

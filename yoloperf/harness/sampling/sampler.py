@@ -86,7 +86,7 @@ class Sampler:
         tree = {} if self._tree is None else {"tree_cpu_s": self._tree.cpu_s(cpu_s or 0.0)}
         self._take([{**tree, "cpu_energy_j": self._rapl.read_j()}])
         on_cpu = (device or "").startswith("cpu")
-        found = self._totals.resources(gpu=not on_cpu)
+        found = self._totals.resources(None if device is None else not on_cpu)
         return {
             **found,
             "sampling_cpu_s": round(sum(turn.cost_s for turn in self._turns.values()), 4),
