@@ -104,7 +104,6 @@ def test_a_container_sees_the_scratch_folder_that_the_site_names(tmp_path: Path)
     script = (ROOT / "slurm" / "env.sh").read_text()
     script = script.replace("# SLURM_TMPDIR=/scratch/", f"SLURM_TMPDIR={tmp_path}/").replace("# yoloperf=(apptainer", "yoloperf=(apptainer")
     environment = {"PATH": os.environ["PATH"], "HOME": "/home", "SLURM_JOB_ID": "7"}
-    asked = subprocess.run(
-        ["bash", "-euc", script + '\nprintf "%s\n" "${yoloperf[@]}"'], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert f"{tmp_path},{tmp_path}/7" in asked.stdout.splitlines()
+    command = ["bash", "-euc", script + '\nprintf "%s\n" "${yoloperf[@]}"']
+    words = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert f"{tmp_path},{tmp_path}/7" in words

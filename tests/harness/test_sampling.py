@@ -390,6 +390,8 @@ def test_a_sweeps_runs_are_sampled(house: Any) -> None:
     assert row.tree_cpu_s is not None
     assert row.tree_peak_bytes is not None
     assert row.tree_peak_bytes >= (row.max_rss_bytes or 0) > 0
+    assert row.uncounted_bytes == row.tree_peak_bytes - (row.max_rss_bytes or 0)
+    assert row.uncounted_cpu_s == max(row.tree_cpu_s - ((row.user_s or 0) + (row.system_s or 0)), 0.0)
 
 
 def test_samples_outlive_a_killed_sweep(house: Any, helpers: Any) -> None:

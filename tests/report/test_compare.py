@@ -169,6 +169,29 @@ def test_unlike_work_is_said_first(study: list[RunRecord]) -> None:
     assert match(runs, "platform").cautions[0] == "NOT THE SAME WORK: data hash differs: baremetal and cloud (7 of 7 pairs)"
 
 
+@pytest.mark.parametrize("column", ["hyp", "weights", "threads"])
+def test_runs_of_several_recipes_are_no_repeats(column: str) -> None:
+    values = ("a", "b", "c") if column != "threads" else (1, 2, 3)
+    runs = [replace(make(platform, "yolov3", 4, 1), **{column: value}) for platform in ("baremetal", "cloud") for value in values]
+    comparison = match(runs, "platform")
+    assert len(comparison.cells) == 3 and all(len(part) == 1 for cell in comparison.cells for part in cell.runs.values())
+
+
+def test_a_baseline_whose_repeats_differ_is_said() -> None:
+    run = replace(make("baremetal", "yolov3", 4, 1), torch="2.4")
+    later = replace(run, torch="2.5", throttled_share=0.3)
+    cautions = match([run, later, later, replace(run, platform="cloud")], "platform", "baremetal").cautions
+    assert any(text.startswith("torch differs: 2.4 and 2.5 (2 of 3 pairs)") for text in cautions)
+    assert any("throttled" in text for text in cautions)
+
+
+def test_cells_without_a_baseline_need_no_repeats(study: list[RunRecord]) -> None:
+    lost = [replace(run, status="oom") if run.platform == "baremetal" else run for run in study]
+    kept = [replace(lost[0], platform=name, status="ok", epochs=9, user_s=1.0) for name in ("baremetal", "cloud")]
+    comparison = match([*lost, *kept], "platform", "baremetal")
+    assert "4 of each all 1 at once" in verdict(comparison, significance(comparison, ["user_s"]))
+
+
 def test_verb(runs_csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(runs_csv), "--metrics", "user_s"]) == 0
     out = capsys.readouterr().out

@@ -147,6 +147,66 @@ def test_different_data_are_never_set_against_each_other() -> None:
     assert finding.verdict == NOT_TESTABLE
 
 
+def test_every_metal_is_set_against_every_cloud() -> None:
+    platforms = {"bare_metal_p40": 2.0, "cloud_t4": 3.0, "cloud_a100": 1.0}
+    runs = [
+        replace(make(platform, "yolov3", batch, 1), wall_s=factor * batch, user_s=None)
+        for platform, factor in platforms.items()
+        for batch in (4, 8, 16)
+    ]
+    finding = next(each for each in findings(runs) if each.name == "cloud-faster")
+    assert _held(finding) == [(3, 6)]
+    assert {case.where.rpartition(", ")[2] for case in finding.facets[0].cases if case.holds} == {"bare_metal_p40 and cloud_a100"}
+
+
+def test_steadiness_is_judged_over_epochs_that_both_have() -> None:
+    shares = {"baremetal": {1: 10.0, 5: 11.0, 10: 12.0}, "cloud": {1: 10.0, 5: 10.5, 10: 11.0, 20: 99.0}}
+    runs = [
+        replace(make(platform, "yolov3", batch, epochs), cpu_percent=share)
+        for platform, by_epochs in shares.items()
+        for epochs, share in by_epochs.items()
+        for batch in (4, 8, 16)
+    ]
+    finding = next(each for each in findings(runs) if each.name == "metal-steadier")
+    assert _held(finding)[0] == (0, 3), "with epoch 20 the cloud would be the less steady one"
+
+
+@pytest.mark.parametrize("column", ["precision_mode", "dataset_hash", "weights", "hyp"])
+def test_batch_sizes_are_not_compared_across_another_difference(column: str) -> None:
+    runs = [
+        replace(make("desk", model, batch, 1), **{column: "one" if batch == 4 else "two"})
+        for batch in (4, 8)
+        for model in ("yolov3", "yolov3-tiny", "other")
+    ]
+    assert next(each for each in findings(runs) if each.name == "batch-fastest").verdict == NOT_TESTABLE
+
+
+def test_where_more_epochs_stop_paying() -> None:
+    quality = {1: 0.2, 5: 0.7, 10: 0.705, 20: 0.706}
+    runs = [replace(make("desk", "yolov3", 4, epochs), map50=value) for epochs, value in quality.items()]
+    finding = next(each for each in findings(runs) if each.name == "epochs-pay")
+    assert finding.note.endswith("no longer training is better by 0.01 than 5 epochs")
+
+
+def test_what_bounds_a_run() -> None:
+    run = replace(make("desk", "yolov3", 4, 1), step_time_s=0.1, data_time_s=0.001)
+    gpu = replace(run, gpu_name="Tesla T4")
+    runs = [
+        run,
+        replace(run, data_time_s=0.05),
+        replace(gpu, gpu_util_pct=95.0, data_time_s=0.02),
+        replace(gpu, gpu_util_pct=95.0),
+        replace(gpu, gpu_util_pct=20.0),
+        gpu,
+        replace(gpu, status="oom"),
+    ]
+    finding = next(each for each in findings(runs) if each.name == "bound")
+    assert [case.where.rpartition(": ")[2] for case in finding.facets[0].cases] == [
+        *("arithmetic", "loading", "loading", "arithmetic", "launching", "memory")
+    ]
+    assert finding.note == "arithmetic 2, loading 2, launching 1, memory 1"
+
+
 def test_where_memory_ends() -> None:
     runs = [replace(make("a", "m", size, 1), run_id=str(size), status="ok" if size <= 32 else "oom") for size in (8, 16, 32, 64, 128)]
     (finding,) = (item for item in findings(runs) if item.name == "memory-fits")

@@ -83,6 +83,7 @@ class RunRecord:
     img_size: int | None = column("image size", "events, console", "Side of the network input.", "px")
     accumulate: int | None = column("accumulate", "events, console", "Batches whose gradients are summed before an optimiser step.")
     lr_scale: float | None = column("lr scale", "events", "Factor on the recipe's learning rate.", "", show_number)
+    hyp: str | None = column("recipe", "run.json", "Recipe of learning rate, loss and augmentation, as the spec names it.")
     seed: int | None = column("seed", "events, console", "Random seed.")
     precision_mode: str | None = column("arithmetic", "events, console", "Arithmetic of the convolutions: fp32, tf32, bf16, fp16, amp.")
     workers: int | None = column("workers", "events, console", "Loader threads or processes.")
@@ -96,19 +97,11 @@ class RunRecord:
     started_at: str | None = column("started", "run.json", "Start of the run, ISO 8601 with zone.")
     command: str | None = column("command", "GNU time, run.json", "Command line that was run.")
     wall_s: float | None = column("wall time", "GNU time, run.json", "Elapsed time of the whole command.", "s", show_seconds)
-    user_s: float | None = column(
-        "user time", "GNU time", "CPU time in user mode, all threads and waited-for children.", "s", show_seconds
-    )
+    user_s: float | None = column("user time", "GNU time", "CPU time in user mode, all threads and waited-for children.", "s", show_seconds)
     system_s: float | None = column("system time", "GNU time", "CPU time in the kernel.", "s", show_seconds)
     cpu_percent: float | None = column("CPU", "GNU time", "(user + system) / wall; above 100 with several threads.", "%", show_percent)
     max_rss_bytes: int | None = column("max RSS", "GNU time", "Peak resident memory of the largest single process.", "B", show_bytes)
-    tree_cpu_s: float | None = column(
-        "tree CPU time",
-        "harness sampling",
-        "CPU time of the whole process tree; what it has beyond user_s + system_s was spent by processes that were not waited for.",
-        "s",
-        show_seconds,
-    )
+    tree_cpu_s: float | None = column("tree CPU time", "harness sampling", "CPU time of the whole process tree.", "s", show_seconds)
     tree_peak_bytes: int | None = column(
         "tree peak", "harness sampling", "Peak of the memory of the whole process tree, at least max_rss_bytes.", "B", show_bytes
     )
@@ -116,6 +109,20 @@ class RunRecord:
         "tree source",
         "harness sampling",
         "What tree_peak_bytes sums: pss (proportional set size, shared memory counts once) or rss (it counts in every process).",
+    )
+    uncounted_cpu_s: float | None = column(
+        "uncounted CPU time",
+        "derived",
+        "tree_cpu_s - (user_s + system_s): CPU time of processes that nobody waited for, which GNU time does not count.",
+        "s",
+        show_seconds,
+    )
+    uncounted_bytes: int | None = column(
+        "uncounted memory",
+        "derived",
+        "tree_peak_bytes - max_rss_bytes: what the whole tree had beyond its largest process, which is all that GNU time tells of.",
+        "B",
+        show_bytes,
     )
     startup_s: float | None = column("start-up", "events", "Process start to the first training step.", "s", show_seconds)
     train_images: int | None = column("train images", "events, console", "Images in the training split.")

@@ -20,7 +20,7 @@ from yoloperf.parsing.verdict import Account
 _RUN = columns(RunRecord)
 _IDENTITY = ("platform", "sweep", "trial")
 _BESIDE = ("profiler", "profile_reason", "gpu_name", "driver", "gpu_mem_bytes", "gpu_mem_peak_bytes", "gpu_util_pct", "gpu_power_w")
-_SPEC = ("batch_size", "epochs", "img_size", "accumulate", "lr_scale", "seed", "workers", "threads", "weights")
+_SPEC = ("batch_size", "epochs", "img_size", "accumulate", "lr_scale", "hyp", "seed", "workers", "threads", "weights")
 
 
 def read_run_folder(folder: RunDir, unknown: Unknown | None = None) -> Iterator[Run | Rejected]:
@@ -44,7 +44,11 @@ def read_run_folder(folder: RunDir, unknown: Unknown | None = None) -> Iterator[
     run = draft.finish("/".join(str(content.get(name) or part) for name, part in named))
     record = _judge(run.record, content)
     if record.tree_peak_bytes is not None and record.max_rss_bytes is not None:  # a peak between two samples
-        record = replace(record, tree_peak_bytes=max(record.tree_peak_bytes, record.max_rss_bytes))
+        peak = max(record.tree_peak_bytes, record.max_rss_bytes)
+        record = replace(record, tree_peak_bytes=peak, uncounted_bytes=peak - record.max_rss_bytes)
+    if record.tree_cpu_s is not None and record.user_s is not None and record.system_s is not None:
+        waited_s = record.user_s + record.system_s
+        record = replace(record, uncounted_cpu_s=max(record.tree_cpu_s - waited_s, 0.0))  # the samples end before the command does
     if "wall_s" in content:  # None where the end of an attempt was not seen: the trainer's event covers its last attempt only
         record = replace(record, wall_s=content["wall_s"])
     yield replace(run, record=record)

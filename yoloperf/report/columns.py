@@ -23,7 +23,7 @@ SECTIONS = {
 }
 
 # what tells one row from another, in the order in which people ask; shown where it varies
-IDENTITY = ("platform", "engine", "model", "dataset", "img_size", "precision_mode", "accumulate", "lr_scale")
+IDENTITY = ("platform", "engine", "model", "dataset", "img_size", "precision_mode", "accumulate", "lr_scale", "hyp")
 GRID = ("batch_size", "epochs")
 
 STUDY = (

@@ -9,10 +9,12 @@ from typing import Any
 from yoloperf.core.errors import UserError, choose
 from yoloperf.core.record import RunRecord, shown
 from yoloperf.report.columns import BETTER, GRID, RUN_COLUMNS, distinct, failed, fullest, in_order, present, title, varying
-from yoloperf.report.fairness import DISTURBING, judge
+from yoloperf.report.fairness import DISTURBING, IMPLIED, judge
 from yoloperf.report.render import Row, Table
 
 BY = ("platform", "model", "batch_size", "epochs", "precision_mode", "engine")
+# what repeats must have in common where a level has several of it; what a level has one of is a matter of fairness
+_SPLIT = ("platform", "engine", "precision_mode", "weights", "hyp", "threads", "workers", "processes")
 _CELL = ("model", "dataset", "img_size", *GRID, "accumulate", "lr_scale")
 
 
@@ -48,7 +50,7 @@ def match(runs: Sequence[RunRecord], by: str, baseline: str | None = None) -> Co
     if len(levels) < 2:
         there = f"only {levels[0]}" if levels else "not recorded"
         raise UserError(f"nothing to compare by {by}: it is {there} in these runs; choose another of {', '.join(BY)}, or add runs")
-    split = [name for name in ("platform", "engine", "precision_mode") if name != by and _varies_within(runs, by, levels, name)]
+    split = [name for name in _SPLIT if name not in (by, *IMPLIED.get(by, ())) and _varies_within(runs, by, levels, name)]
     keys = [name for name in (*split, *_CELL) if name != by]
     found: dict[tuple[Any, ...], dict[Any, list[RunRecord]]] = {}
     for run in in_order([run for run in runs if getattr(run, by) is not None], keys):
@@ -76,14 +78,13 @@ def _level(levels: Sequence[Any], word: str, by: str) -> Any:
 
 
 def _cautions(cells: Sequence[Cell], by: str, baseline: Any) -> list[str]:
-    """What else differs between the baseline and the other levels, each difference once with how many pairs it concerns."""
+    """What else differs from the baseline's first run, in its repeats and on other levels, each once with its number of pairs."""
     seen: Counter[str] = Counter()
     count = 0
     for cell in cells:
         first = _finished(cell.runs.get(baseline, []))
-        for second in (run for level, part in cell.runs.items() if level != baseline for run in _finished(part)):
-            if not first:
-                continue
+        others = [run for level, part in cell.runs.items() if level != baseline for run in _finished(part)]
+        for second in (*first[1:], *others) if first else ():
             count += 1
             fairness = judge(first[0], second, [by])
             for name, (one, two) in {**fairness.work, **fairness.conditions}.items():

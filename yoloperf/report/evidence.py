@@ -7,10 +7,13 @@ from typing import Any
 
 from yoloperf.core.record import RunRecord
 from yoloperf.report.columns import failed, fullest, label, varying
+from yoloperf.report.fairness import IMPLIED
 
 SUPPORTED, CONTRADICTED, MIXED, NOT_TESTABLE = "supported", "contradicted", "mixed", "not testable"
 LEAST = 3  # fewer cases are an anecdote
 ALIKE = ("engine", "dataset", "img_size", "accumulate", "lr_scale")  # no claim is about these, so they must be equal
+# nor about these, which every platform chooses or records in its own way: equal on one platform
+_ALIKE_ON_A_PLATFORM = ("precision_mode", "dataset_hash", "weights", "hyp")
 
 
 @dataclass(frozen=True)
@@ -128,13 +131,14 @@ def middle(runs: Iterable[RunRecord], measure: Measure) -> float | None:
 
 
 def cells(runs: Sequence[RunRecord], fixed: Sequence[str], by: str) -> Iterator[tuple[str, dict[Any, list[RunRecord]]]]:
-    """Runs that are alike in `fixed` and in ALIKE, by the values of `by`; each such group with its name."""
+    """Runs that are alike in `fixed` and in whatever no claim is about, by the values of `by`; each such group with its name."""
     found: dict[tuple[Any, ...], dict[Any, list[RunRecord]]] = {}
+    alike = ALIKE if by == "platform" else (*ALIKE, *(name for name in _ALIKE_ON_A_PLATFORM if name not in IMPLIED.get(by, ())))
     for run in runs:
         if getattr(run, by) is not None:
-            key = tuple(getattr(run, name) for name in (*fixed, *ALIKE))
+            key = tuple(getattr(run, name) for name in (*fixed, *alike))
             found.setdefault(key, {}).setdefault(getattr(run, by), []).append(run)
-    more = varying(runs, ALIKE)
+    more = varying(runs, alike)
     for parts in found.values():
         yield label(next(iter(parts.values()))[0], (*fixed, *more)), parts
 

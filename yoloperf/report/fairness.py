@@ -10,7 +10,7 @@ from yoloperf.report.columns import RUN_COLUMNS, failed
 # the work itself: runs that differ here did not do the same
 WORK = (
     *("model", "weights", "dataset", "dataset_hash", "train_images", "val_images"),
-    *("img_size", "batch_size", "epochs", "accumulate", "lr_scale"),
+    *("img_size", "batch_size", "epochs", "accumulate", "lr_scale", "hyp"),
 )
 # what changes time or quality while the work stays the same
 CONDITIONS = (

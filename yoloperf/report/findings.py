@@ -1,5 +1,6 @@
 """What any set of runs says about batch size, epochs, loading and memory; the 2020 study's own inferences come first."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from yoloperf.report.findings_cost import cost_findings
 ENOUGH = 0.9  # of the best quality of a platform and model: what "trained" means here
 PAYS = 0.01  # a gain in quality that is worth more epochs
 WAITS = 0.1  # part of a step spent waiting for images that holds training up
+BUSY = 50.0  # NVML's utilisation in per cent, mean over the whole command, start-up included, of a GPU that never waits for launches
 
 Pick = Callable[[Iterable[Any]], Any]  # min or max
 
@@ -26,6 +28,7 @@ def findings(runs: Sequence[RunRecord]) -> list[Finding]:
         smallest_batch_is_there_first(runs),
         more_epochs_pay(runs),
         loading_keeps_up(runs),
+        arithmetic_bounds(runs),
         everything_fits(runs),
         *cost_findings(runs),
     ]
@@ -81,16 +84,21 @@ def smallest_batch_is_there_first(runs: Sequence[RunRecord]) -> Finding:
 
 
 def more_epochs_pay(runs: Sequence[RunRecord]) -> Finding:
-    """Gain in quality from the second longest to the longest training, at the same platform, model and batch size."""
+    """Gain in quality from the second longest to the longest training, at the same platform, model and batch size; and from where on
+    no longer training was better by PAYS."""
     grade = quality(runs)
-    cases = []
+    cases, notes = [], []
     for where, lengths in cells(runs, ("platform", "model", "batch_size"), "epochs"):
         values = {length: value for length, part in lengths.items() if (value := middle(part, grade)) is not None}
         if len(values) > 1:
             last, before = sorted(values, reverse=True)[:2]
             text = f"{where}: from {before} to {last} epochs"
             cases.append(Case(text, values[last] - values[before] >= PAYS, names(*lengths.values())))
-    return Finding("epochs-pay", f"The most epochs that were run still pay (quality gains {PAYS} or more)", [Facet(grade.title, cases)])
+            enough = min(length for length in values if max(values[more] for more in values if more >= length) - values[length] < PAYS)
+            if enough < last:
+                notes.append(f"{where}: no longer training is better by {PAYS} than {enough} epochs")
+    claim = f"The most epochs that were run still pay (quality gains {PAYS} or more)"
+    return Finding("epochs-pay", claim, [Facet(grade.title, cases)], "; ".join(notes))
 
 
 def loading_keeps_up(runs: Sequence[RunRecord]) -> Finding:
@@ -103,6 +111,32 @@ def loading_keeps_up(runs: Sequence[RunRecord]) -> Finding:
     note = "" if cases else "needs runs with step_time_s and data_time_s"
     claim = f"Loading keeps up with training (less than {WAITS:.0%} of a step is waiting for images)"
     return Finding("loader", claim, [Facet("data time / step time", cases)], note)
+
+
+def arithmetic_bounds(runs: Sequence[RunRecord]) -> Finding:
+    """Run by run: loading, launching (a GPU that has no work though no images are missing), memory or arithmetic."""
+    cases = []
+    for run in runs:
+        bound = _bound(run)
+        if bound:
+            cases.append(Case(f"{run.run_id}: {bound}", bound == "arithmetic", names([run])))
+    counts = Counter(case.where.rpartition(": ")[2] for case in cases)
+    note = ", ".join(f"{bound} {count}" for bound, count in counts.most_common())
+    claim = "Arithmetic bounds the runs, not loading, launching or memory"
+    return Finding("bound", claim, [Facet("runs", cases)], note or "needs step_time_s and data_time_s and, of a GPU, its utilisation")
+
+
+def _bound(run: RunRecord) -> str | None:
+    """What bounds a run; None where the record does not tell. A run that ended for lack of memory is bound by that."""
+    if run.status == "oom":
+        return "memory"
+    if failed(run) or run.data_time_s is None or not run.step_time_s:
+        return None
+    if run.data_time_s / run.step_time_s >= WAITS:
+        return "loading"
+    if run.gpu_name is None:
+        return "arithmetic"
+    return None if run.gpu_util_pct is None else "arithmetic" if run.gpu_util_pct >= BUSY else "launching"
 
 
 def everything_fits(runs: Sequence[RunRecord]) -> Finding:

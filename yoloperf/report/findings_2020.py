@@ -1,9 +1,10 @@
 """What the 2020 study concluded from its 64 runs, put to any records that can answer it."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 from yoloperf.core.record import RunRecord
-from yoloperf.report.columns import failed, label, title
+from yoloperf.report.columns import distinct, failed, label, title
 from yoloperf.report.evidence import Case, Facet, Finding, Measure, case, cells, middle, names, quality, times
 
 SAME_QUALITY = 0.05  # our reading of "nearly the same": within five points
@@ -52,10 +53,11 @@ def bare_metal_is_steadier(runs: Sequence[RunRecord]) -> Finding:
     facets = []
     for column in ("cpu_percent", "biggest_kernel_avg_s", "max_rss_bytes"):
         cases = []
-        for where, platforms in cells(runs, ("model", "batch_size"), "platform"):
-            metal, cloud = (_spread(part, column) for part in _metal_and_cloud(platforms))
-            if metal is not None and cloud is not None:
-                cases.append(Case(where, metal < cloud, names(*platforms.values())))
+        for where, metal, cloud in _metal_and_cloud(runs, ("model", "batch_size")):
+            both = {run.epochs for run in metal} & {run.epochs for run in cloud}
+            one, two = (_spread([run for run in part if run.epochs in both], column) for part in (metal, cloud))
+            if one is not None and two is not None:
+                cases.append(Case(where, one < two, names(metal, cloud)))
         facets.append(Facet(f"spread of {title(column)} over the epochs", cases))
     claim = "Bare metal is steadier than the cloud for a given batch size"
     return Finding("metal-steadier", claim, facets, _no_platforms(runs))
@@ -64,6 +66,9 @@ def bare_metal_is_steadier(runs: Sequence[RunRecord]) -> Finding:
 def cloud_is_faster(runs: Sequence[RunRecord]) -> Finding:
     """Cloud against bare metal, at the same model, batch size and epochs."""
     note = _no_platforms(runs)
+    arithmetic = distinct([run for run in runs if run.platform and _side(run.platform) is not None], "precision_mode")
+    if not note and len(arithmetic) > 1:
+        note = f"not all in the same arithmetic: {', '.join(arithmetic)}"
     kernels = {run.biggest_kernel_name for run in runs if run.biggest_kernel_name}
     if not note and len(kernels) > 1:
         note = "the biggest kernels are different kernels, so their times compare nothing"
@@ -96,11 +101,8 @@ def tiny_is_as_good(runs: Sequence[RunRecord]) -> Finding:
 
 
 def _cloud_cases(runs: Sequence[RunRecord], measure: Measure, smaller: bool) -> list[Case]:
-    found: list[Case] = []
-    for where, platforms in cells(runs, ("model", "batch_size", "epochs"), "platform"):
-        metal, cloud = _metal_and_cloud(platforms)
-        found += case(where, cloud, metal, measure, smaller)
-    return found
+    pairs = _metal_and_cloud(runs, ("model", "batch_size", "epochs"))
+    return [each for where, metal, cloud in pairs for each in case(where, cloud, metal, measure, smaller)]
 
 
 def _tiny_and_full(models: dict[str, list[RunRecord]]) -> tuple[list[RunRecord], list[RunRecord]]:
@@ -111,12 +113,13 @@ def _named(parts: dict[str, list[RunRecord]], *words: str) -> list[RunRecord]:
     return [run for name, runs in parts.items() if name in words for run in runs]
 
 
-def _metal_and_cloud(platforms: dict[str, list[RunRecord]]) -> tuple[list[RunRecord], list[RunRecord]]:
-    sides: tuple[list[RunRecord], list[RunRecord]] = ([], [])
-    for name, runs in platforms.items():
-        if _side(name) is not None:
-            sides[_side(name) or 0].extend(runs)
-    return sides
+def _metal_and_cloud(runs: Sequence[RunRecord], fixed: Sequence[str]) -> Iterator[tuple[str, list[RunRecord], list[RunRecord]]]:
+    """Every bare metal platform with every cloud, cell by cell; they are named where there are several."""
+    several = len({run.platform for run in runs if run.platform and _side(run.platform) is not None}) > 2
+    for where, platforms in cells(runs, fixed, "platform"):
+        metals, clouds = ([name for name in platforms if _side(name) == side] for side in (0, 1))
+        for metal, cloud in itertools.product(metals, clouds):
+            yield f"{where}, {metal} and {cloud}" if several else where, platforms[metal], platforms[cloud]
 
 
 def _side(platform: str) -> int | None:

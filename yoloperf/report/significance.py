@@ -6,7 +6,7 @@ from typing import Any
 
 from yoloperf.core.record import shown
 from yoloperf.report.columns import RUN_COLUMNS, failed, title
-from yoloperf.report.compare import Comparison, ratio
+from yoloperf.report.compare import Cell, Comparison, ratio
 from yoloperf.report.render import Row, Table
 from yoloperf.report.statistics import ALPHA, Spread, holm, rank_test, repeats_needed, spread
 
@@ -47,7 +47,7 @@ def significance(comparison: Comparison, metrics: Sequence[str]) -> list[Tested]
 
 def verdict(comparison: Comparison, tested: Sequence[Tested]) -> str:
     """What may be said about chance, in a sentence; without enough repeats, which runs would settle it."""
-    pairs = sum(len([level for level, runs in cell.runs.items() if not all(map(failed, runs))]) - 1 for cell in comparison.cells)
+    pairs = sum(_pairs(cell, comparison.baseline) for cell in comparison.cells)
     if not tested:
         return (
             f"no difference here is called significant: no cell has repeats on both sides. "
@@ -57,6 +57,12 @@ def verdict(comparison: Comparison, tested: Sequence[Tested]) -> str:
     sure = sum(item.significant for item in tested)
     text = f"{sure} of {len(tested)} differences are significant (rank test, p <= {ALPHA} after Holm's correction)"
     return text if least >= wanted or sure == len(tested) else f"{text}; with {wanted} runs of each cell every one of them could be"
+
+
+def _pairs(cell: Cell, baseline: Any) -> int:
+    """Levels beside a finished baseline that have a finished run themselves."""
+    there = {level for level, runs in cell.runs.items() if not all(map(failed, runs))}
+    return len(there) - 1 if baseline in there else 0
 
 
 def repeats_table(comparison: Comparison, tested: Sequence[Tested]) -> Table:

@@ -181,7 +181,6 @@ class NsysProfiler:
         return (scratch_parent() or Path(tempfile.gettempdir())) / f"yoloperf-nsys-{name}"
 
 
-
 def _last(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
