@@ -15,6 +15,7 @@ import pytest
 import vl_convert
 
 from tests.conftest import missing
+from tests.offload.test_clock import service_that_says
 from tests.service.conftest import picture
 from tests.service.live import Live
 from yoloperf.core.errors import UserError
@@ -227,8 +228,18 @@ def test_a_link_that_drops_in_the_middle(make_study: Callable[..., Study], tmp_p
 
 
 def test_a_service_that_is_down(make_study: Callable[..., Study], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not tell its clock"):
+    with pytest.raises(UserError, match="does not tell its models"):
         measure(make_study(remote=Place("remote", url="http://127.0.0.1:9")), tmp_path, REMOTE)
+
+
+def test_a_service_of_another_kind_is_not_measured(make_study: Callable[..., Study], live: Live, tmp_path: Path) -> None:
+    with (
+        service_that_says(lambda: b'{"ok": true}') as url,
+        pytest.raises(UserError, match="does not tell its models .*: is yoloperf's service running there"),
+    ):
+        measure(make_study(remote=Place("remote", url=url)), tmp_path, REMOTE)
+    with pytest.raises(UserError, match="unknown model at .* 'other'"):
+        measure(make_study(model="other=w.pt"), tmp_path, REMOTE)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tests.report.test_page import HOSTILE, Opened
 from yoloperf.cli import main
 from yoloperf.core.errors import UserError
 from yoloperf.offload import study as studies
-from yoloperf.offload.part import Cell
+from yoloperf.offload.part import Cell, Results
 from yoloperf.offload.study import LinkSpec, Place, Study, read_study
 from yoloperf.yolo.runtimes import RUNTIMES
 
@@ -172,6 +172,17 @@ def test_a_fault_of_ours_takes_one_cell_along(folder: Path, monkeypatch: pytest.
     assert "Traceback" in Path("out/load/2/crash.txt").read_text()
     Path("out/load/0/requests.csv").write_text("number\nx\n")
     assert main(["offload", "s.yaml", "-o", "out", "--report-only"]) == 2
+
+
+def test_a_part_that_cannot_use_what_was_measured_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(done: Any, study: Study) -> Results:
+        raise UserError("no picture was answered: measure again")
+
+    write(folder / "s.yaml")
+    monkeypatch.setattr(fake.PART, "results", refuse)
+    assert main(["offload", "s.yaml", "-o", "out"]) == 0
+    assert "not testable: Nothing can be said here: no picture was answered: measure again." in Path("out/findings.md").read_text()
+    assert "no picture was answered: measure again" in Path("out/report.html").read_text()
 
 
 def test_the_same_files_give_the_same_results(folder: Path) -> None:

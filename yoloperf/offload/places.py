@@ -22,7 +22,7 @@ from yoloperf.offload.breakeven import break_even, sample_of, show_rate, verdict
 from yoloperf.offload.checks import part_settings
 from yoloperf.offload.clock import aligned, estimate_offset
 from yoloperf.offload.exchange import Connection, Exchange, Request
-from yoloperf.offload.kept import service_url
+from yoloperf.offload.kept import check_model, service_url
 from yoloperf.offload.link import shaped
 from yoloperf.offload.part import Cell, Done, Results
 from yoloperf.offload.places_results import ABOVE, BELOW, IN_PROCESS, LOCAL, REMOTE, results_of
@@ -153,6 +153,7 @@ def _over_http(
     """What was answered before something broke stays in requests.csv."""
     settings = _settings(study)
     url = service_url(Place(**cell.settings["place"]), [study.model])
+    check_model(url, study.model.partition("=")[0], study.workload, None)
     here: list[Exchange] = []
     there: list[Exchange] = []
     trouble = None

@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import write_atomic
 from yoloperf.offload.cells import Job, done
-from yoloperf.offload.part import Finding, Part, Results
+from yoloperf.offload.part import Done, Finding, Part, Results
 from yoloperf.offload.study import Study
+from yoloperf.report.evidence import NOT_TESTABLE
 from yoloperf.report.shell import MARKS, VEGA_LITE
 
 # part -> the question that it is for
@@ -46,7 +48,14 @@ class Answer:
 
 
 def everything(study: Study, parts: Sequence[Part], every: Sequence[Job]) -> list[Said]:
-    return [Said(part, [job for job in every if job.part is part], part.results(done(every, part), study)) for part in parts]
+    return [Said(part, [job for job in every if job.part is part], _results(part, done(every, part), study)) for part in parts]
+
+
+def _results(part: Part, measured: Sequence[Done], study: Study) -> Results:
+    try:
+        return part.results(measured, study)
+    except UserError as error:  # the other parts have their say
+        return Results([], [], [Finding(f"Nothing can be said here: {error}", NOT_TESTABLE)])
 
 
 def answers(said: Sequence[Said]) -> list[Answer]:
