@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +171,18 @@ def test_an_overload_is_told(nginx: None, pictures: None, tmp_path: Path) -> Non
 
 def test_a_service_that_is_down_is_named(nginx: None, pictures: None, tmp_path: Path) -> None:
     about = study(replicas=[1], urls=["http://127.0.0.1:9"])
-    with pytest.raises(UserError, match="http://127.0.0.1:9 does not do its work: .*refused"):
+    with pytest.raises(UserError, match="http://127.0.0.1:9 does not tell its models .*refused"):
         PART.measure(PART.cells(about)[0], about, tmp_path)
+
+
+def test_replicas_that_run_already_are_asked_for_the_study_s_model(nginx: None, pictures: None, tmp_path: Path) -> None:
+    with Serial(0.001) as node:
+        about = study(replicas=[1], intervals_s=[0.1], seconds=0.3, requests=1, urls=[node.url])
+        measure(PART.cells(about)[1], about, tmp_path / "right")
+        assert all(b'name="model"\r\n\r\nshapes\r\n' in body for body in node.bodies) and node.bodies
+        other = replace(about, model="cells=cells.pt")
+        with pytest.raises(UserError, match="unknown model at http://.* 'cells': choose from shapes"):
+            PART.measure(PART.cells(other)[0], other, tmp_path)
 
 
 def test_the_issue_s_grid_is_the_default() -> None:

@@ -20,11 +20,12 @@ from yoloperf.core.errors import UserError, choose
 from yoloperf.core.record import to_csv
 from yoloperf.core.request import RequestRecord
 from yoloperf.core.rundir import write_atomic
-from yoloperf.offload import kept, loadgen
+from yoloperf.offload import loadgen
 from yoloperf.offload.balancer import DIRECTIVES, balanced
 from yoloperf.offload.checks import part_settings, positive, whole
 from yoloperf.offload.drive import closed_loop
 from yoloperf.offload.exchange import Connection, Exchange, Request
+from yoloperf.offload.kept import check_model, release
 from yoloperf.offload.part import Cell, Done, Results
 from yoloperf.offload.samples import load_samples, requests_of
 from yoloperf.offload.scaling_results import results_of
@@ -77,7 +78,7 @@ class Scaling:
 
     def measure(self, cell: Cell, study: Study, folder: Path) -> dict[str, Any]:
         settings = cell.settings
-        requests = requests_of(study, load_samples(study))
+        requests = requests_of(study, load_samples(study), study.model.partition("=")[0])
         policy = settings.get("policy", "least_conn")
         with _replicas(study, settings) as urls, balanced(urls, policy) as url:
             for one in (*urls, url):
@@ -97,9 +98,11 @@ PART = Scaling()
 def _replicas(study: Study, settings: dict[str, Any]) -> Iterator[list[str]]:
     count = settings["replicas"]
     if settings["urls"]:
+        for url in settings["urls"][:count]:
+            check_model(url, study.model.partition("=")[0], study.workload, None)
         yield settings["urls"][:count]
         return
-    kept.release()  # what another part left running would take its share of the machine
+    release()  # what another part left running would take its share of the machine
     flags = {"--runtime": study.remote.runtime, "--threads": settings["threads"]}
     flags |= {"--max-batch": settings["max_batch"], "--queue": settings["queue"]}
     with replicas(count, [study.model], *(str(word) for flag in flags.items() for word in flag)) as services:
