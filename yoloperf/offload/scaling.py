@@ -114,8 +114,6 @@ def _warm(url: str, requests: Sequence[Request]) -> None:
     wrong = [answer.error for answer in answers if answer.error]
     if wrong:
         raise UserError(f"{url} does not do its work: {wrong[0]}")
-    if len(answers) < _WARM:
-        raise KeyboardInterrupt  # which a closed loop keeps to itself
 
 
 def _calibrate(cell: Cell, url: str, requests: Sequence[Request], folder: Path) -> dict[str, Any]:
@@ -127,7 +125,7 @@ def _calibrate(cell: Cell, url: str, requests: Sequence[Request], folder: Path) 
         while not alone or time.monotonic() < end:
             time.sleep(_REST_S)
             alone.append(connection.exchange(requests[len(alone) % len(requests)]))
-    connections, end = _PER_REPLICA * count, time.monotonic() + seconds
+    connections = _PER_REPLICA * count
     together = closed_loop(url, requests, 10**9, connections, _TIMEOUT_S, duration_s=seconds, progress=f"{cell.name} saturated")
     start = alone[0].sent_at
     records = [one.record(number, start, cell=f"{cell.name}@alone") for number, one in enumerate(alone)]
@@ -136,8 +134,6 @@ def _calibrate(cell: Cell, url: str, requests: Sequence[Request], folder: Path) 
     failed = [one.error for one in (*alone, *together) if one.error]
     if failed:
         raise UserError(f"{len(failed)} of {len(records)} requests failed, such as: {failed[0]}")
-    if time.monotonic() < end:
-        raise KeyboardInterrupt  # which a closed loop keeps to itself
     return {**calibration(records, count, connections), "replicas": count}
 
 
