@@ -98,8 +98,8 @@ class _Pool:
 
 def _light(exchange: Exchange) -> Exchange:
     """Without what the parent knows already or does not read."""
-    payload = exchange.payload and {key: value for key, value in exchange.payload.items() if key != "results"}
-    return replace(exchange, request=_UNUSED, payload=payload)
+    told = exchange.payload if isinstance(exchange.payload, dict) else {}
+    return replace(exchange, request=_UNUSED, payload={key: value for key, value in told.items() if key != "results"})
 
 
 def main() -> None:
