@@ -28,6 +28,7 @@ from yoloperf.offload import scaling
 from yoloperf.offload.balancer import balanced
 from yoloperf.offload.drive import closed_loop
 from yoloperf.offload.exchange import encode
+from yoloperf.offload.loadgen import Load, Outcome
 from yoloperf.offload.part import Cell, Done
 from yoloperf.offload.samples import Sample
 from yoloperf.offload.scaling import PART, summarise
@@ -183,6 +184,14 @@ def test_replicas_that_run_already_are_asked_for_the_study_s_model(nginx: None, 
         other = replace(about, model="cells=cells.pt")
         with pytest.raises(UserError, match="unknown model at http://.* 'cells': choose from shapes"):
             PART.measure(PART.cells(other)[0], other, tmp_path)
+
+
+def test_a_load_in_which_a_clock_was_set_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    answer = RequestRecord(due_s=0.0, sent_s=0.0, done_s=0.02, latency_s=0.02, status=200)
+    outcome = Outcome(Load("server", 1.0, 10.0), [answer], None, None, 0, alignment_s=0.5)
+    monkeypatch.setattr(scaling.loadgen, "run", lambda *_, **__: outcome)
+    with pytest.raises(UserError, match="came apart by 500 ms: a clock was set meanwhile, measure again"):
+        scaling._load(PART.cells(study())[1], "http://127.0.0.1:9", [REQUEST], tmp_path)
 
 
 def test_the_issue_s_grid_is_the_default() -> None:

@@ -62,8 +62,9 @@ def encode(path: str, files: Sequence[tuple[str, bytes]], fields: dict[str, str]
 
 @dataclass(frozen=True)
 class Exchange:
-    """What came of a request. Times are this machine's unix seconds; payload: the answer's JSON, whatever it is, None where it is
-    none; status: None where no answer came, and then `error` says why."""
+    """What came of a request. Times are this machine's monotonic seconds, which every process on it shares and nobody sets; sent_unix:
+    sent_at by the clock that can be held against a service's, None where nothing was sent; payload: the answer's JSON, whatever it
+    is, None where it is none; status: None where no answer came, and then `error` says why."""
 
     request: Request
     sent_at: float
@@ -73,12 +74,13 @@ class Exchange:
     received_bytes: int
     node: str | None
     error: str | None
+    sent_unix: float | None = None
 
     def record(
         self, number: int, start_at: float, due_at: float | None = None, cell: str = "", offset_s: float | None = None
     ) -> RequestRecord:
-        """start_at: begin of the run, due_at: when the request was to be sent (None: when it was), unix seconds of this machine;
-        offset_s: the service's clock less this one's."""
+        """start_at: begin of the run, due_at: when the request was to be sent (None: when it was), monotonic seconds of this machine;
+        offset_s: the service's clock less this one's, both in unix seconds."""
         due_at = self.sent_at if due_at is None else due_at
         told = _mapping(self.payload)
         timing, received_at = _mapping(told.get("timing")), _number(told.get("received_at"))
@@ -87,10 +89,9 @@ class Exchange:
         upload_s = download_s = server_s = None
         if receive_s is not None and total_s is not None:
             server_s = total_s - receive_s
-        if offset_s is not None and received_at is not None and receive_s is not None and server_s is not None:
-            read_at = received_at + receive_s - offset_s
-            upload_s = read_at - self.sent_at
-            download_s = self.done_at - read_at - server_s
+        if not (offset_s is None or self.sent_unix is None or received_at is None or receive_s is None or server_s is None):
+            upload_s = received_at + receive_s - offset_s - self.sent_unix
+            download_s = self.done_at - self.sent_at - upload_s - server_s
         return RequestRecord(
             cell=cell,
             number=number,
@@ -144,7 +145,7 @@ class Connection:
         """Send it and wait for the whole answer. Never raises for what the network or the service does."""
         status, content, node, error = None, b"", None, None
         head_bytes = 0
-        sent_at, start = time.time(), time.perf_counter()
+        sent_unix, sent_at = time.time(), time.monotonic()
         try:
             if self._http.sock is not None and select.select([self._http.sock], [], [], 0)[0]:
                 self._http.close()  # the service closed it while nothing was asked
@@ -162,7 +163,7 @@ class Connection:
         except (OSError, http.client.HTTPException) as problem:
             self._http.close()
             error = f"{type(problem).__name__}: {problem}".rstrip(": ")
-        done_at = sent_at + time.perf_counter() - start
+        done_at = time.monotonic()
         payload = None
         if error is None:
             try:
@@ -171,7 +172,7 @@ class Connection:
                 error = f"HTTP {status}, and no JSON"
             else:
                 error = None if status == 200 else _why(status, payload)
-        return Exchange(request, sent_at, done_at, status, payload, head_bytes + len(content), node, error)
+        return Exchange(request, sent_at, done_at, status, payload, head_bytes + len(content), node, error, sent_unix)
 
 
 def _why(status: int | None, payload: Any) -> str:

@@ -108,15 +108,15 @@ class _InProcess:
         from yoloperf.service.model import Options
 
         content = self.contents[request.sample]
-        sent_at, start = time.time(), time.perf_counter()
+        start = time.monotonic()
         held = self.model.decode(content, Limits(), request.sample)
-        decoded = time.perf_counter()
+        decoded = time.monotonic()
         seen, placed = self.model.prepare(held)
-        prepared = time.perf_counter()
+        prepared = time.monotonic()
         (raw,) = self.model.infer([seen])
-        inferred = time.perf_counter()
+        inferred = time.monotonic()
         found = self.model.finish(raw, placed, Options() if self.model.kind == DETECTION else _LABELS)
-        end = time.perf_counter()
+        end = time.monotonic()
         timing = {
             "receive_s": 0.0,
             "decode_s": decoded - start,
@@ -127,7 +127,7 @@ class _InProcess:
             "batch_size": 1,
         }
         results = [] if self.model.kind == DETECTION else [{"labels": [{"name": label.name} for label in found]}]
-        return Exchange(request, sent_at, sent_at + end - start, None, {"timing": timing, "results": results}, 0, None, None)
+        return Exchange(request, start, end, None, {"timing": timing, "results": results}, 0, None, None)
 
 
 @functools.lru_cache(1)

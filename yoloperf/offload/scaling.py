@@ -26,6 +26,7 @@ from yoloperf.offload.checks import part_settings, positive, whole
 from yoloperf.offload.drive import closed_loop
 from yoloperf.offload.exchange import Connection, Exchange, Request
 from yoloperf.offload.kept import check_model, release
+from yoloperf.offload.load_summary import clock_reason
 from yoloperf.offload.part import Cell, Done, Results
 from yoloperf.offload.samples import load_samples, requests_of
 from yoloperf.offload.scaling_results import results_of
@@ -170,6 +171,9 @@ def _load(cell: Cell, url: str, requests: Sequence[Request], folder: Path) -> di
     write_atomic(folder / "requests.csv", to_csv(RequestRecord, outcome.records))
     if outcome.interrupted:
         raise KeyboardInterrupt
+    apart = clock_reason(outcome)
+    if apart:
+        raise UserError(apart)
     facts = {key: settings[key] for key in ("replicas", "policy", "interval_s")}
     return {**facts, **summarise(outcome.records), "stopped": outcome.stopped, "starved": outcome.starved}
 
