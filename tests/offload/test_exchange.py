@@ -20,6 +20,7 @@ GARBAGE: list[Any] = [
     {"timing": {"receive_s": 0.1, "total_s": None, "batch_size": 1.5}},
     {"timing": {"receive_s": True, "total_s": float("inf"), "inference_s": float("nan"), "decode_s": 10**400}},
     {"timing": {"receive_s": 0.1, "total_s": 0.2}, "received_at": "now"},
+    {"timing": {"receive_s": 0.1, "total_s": 0.2}, "received_at": 10.0},
     {"timing": {"receive_s": 0.1, "total_s": 0.2}},
     [1, 2],
     "yes",
@@ -29,7 +30,7 @@ GARBAGE: list[Any] = [
 
 @pytest.mark.parametrize("answer", GARBAGE)
 def test_an_answer_that_says_nothing_of_its_times_has_none(answer: Any) -> None:
-    row = Exchange(REQUEST, 10.0, 10.5, 200, answer, 9, None, None).record(0, 10.0, cell="x", offset_s=0.0)
+    row = Exchange(REQUEST, 10.0, 10.5, 200, answer, 9, None, None, 10.0).record(0, 10.0, cell="x", offset_s=0.0)
     assert row.round_trip_s == 0.5 and row.upload_s is None and row.download_s is None and row.inference_s is None
     assert row.batch_size is None and row.decode_s is None
     assert from_csv(RequestRecord, to_csv(RequestRecord, [row])) == [row]

@@ -83,15 +83,17 @@ class Exchange:
         offset_s: the service's clock less this one's, both in unix seconds."""
         due_at = self.sent_at if due_at is None else due_at
         told = _mapping(self.payload)
-        timing, received_at = _mapping(told.get("timing")), _number(told.get("received_at"))
+        timing = _mapping(told.get("timing"))
         receive_s, total_s = _number(timing.get("receive_s")), _number(timing.get("total_s"))
+        received_at, answered_at = _number(told.get("received_at")), _number(told.get("answered_at"))
         batch_size = timing.get("batch_size")
         upload_s = download_s = server_s = None
         if receive_s is not None and total_s is not None:
             server_s = total_s - receive_s
-        if not (offset_s is None or self.sent_unix is None or received_at is None or receive_s is None or server_s is None):
+        if not (offset_s is None or self.sent_unix is None or received_at is None or receive_s is None or answered_at is None):
             upload_s = received_at + receive_s - offset_s - self.sent_unix
-            download_s = self.done_at - self.sent_at - upload_s - server_s
+            # not what the other stages leave of the round trip: time that none of them accounts for is to be seen
+            download_s = self.sent_unix + (self.done_at - self.sent_at) - (answered_at - offset_s)
         return RequestRecord(
             cell=cell,
             number=number,
