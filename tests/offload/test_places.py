@@ -117,6 +117,22 @@ def test_a_stage_that_is_missing_is_seen(make_study: Callable[..., Study], missi
     assert found.verdict == ("supported" if missing_stage is None else "contradicted"), found.text
 
 
+def test_requests_that_failed_are_told(measured: tuple[Study, list[Done], Path]) -> None:
+    study, done, _ = measured
+    refused = [
+        dataclasses.replace(row, error="HTTP 429: busy") if one.cell.name == REMOTE and number < 5 else row
+        for one in done
+        for number, row in enumerate(one.requests)
+    ]
+    fewer = [Done(one.cell, one.summary, [row for row in refused if row.cell == one.cell.name]) for one in done]
+    results = PART.results(fewer, study)
+    (found,) = [finding for finding in results.findings if "failed" in finding.text]
+    assert found.text == "Requests failed and are in no figure: 5 of 12 in remote (mostly HTTP 429: busy)."
+    assert found.answers and found.evidence == [REMOTE]
+    stages = {row["place"]: (row["requests"], row["failed"]) for row in results.tables[0].rows}
+    assert stages[REMOTE] == ("7", "5") and stages[LOCAL] == ("12", "0")
+
+
 def test_tables_charts_and_findings(measured: tuple[Study, list[Done], Path]) -> None:
     study, done, _ = measured
     results = PART.results(done, study)

@@ -177,7 +177,7 @@ def _over_http(
     if len(failed) == len(rows):
         raise UserError(f"{cell.name}: nothing was answered by {url}: {failed[0].error}")
     shape = dataclasses.asdict(link) if link else None
-    about = {"link": shape, "failed": len(failed), "clock_error_s": clock.error_s, "clock_reason": clock.reason}
+    about = {"link": shape, "clock_error_s": clock.error_s, "clock_reason": clock.reason}
     return {**about, "accuracy": accuracy(there, samples)}
 
 
