@@ -370,6 +370,8 @@ def test_the_part_on_a_real_service(live: Live, tmp_path: Path, monkeypatch: pyt
         ({"scenarios": ["sever"]}, "did you mean 'server'"),
         ({"connections": 0}, "connections must be from 1"),
         ({"seconds": -1}, "seconds must be above 0"),
+        ({"shares": [0.5, 1, 0.5]}, "shares has 0.5 twice"),
+        ({"scenarios": ["offline", "offline"]}, "scenarios has offline twice"),
     ],
 )
 def test_settings_of_the_part(settings: dict[str, Any], words: str) -> None:

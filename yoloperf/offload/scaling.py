@@ -22,7 +22,7 @@ from yoloperf.core.request import RequestRecord
 from yoloperf.core.rundir import write_atomic
 from yoloperf.offload import loadgen
 from yoloperf.offload.balancer import DIRECTIVES, balanced
-from yoloperf.offload.checks import part_settings, positive, whole
+from yoloperf.offload.checks import none_twice, part_settings, positive, whole
 from yoloperf.offload.drive import closed_loop
 from yoloperf.offload.exchange import Connection, Exchange, Request
 from yoloperf.offload.kept import check_model, release
@@ -242,12 +242,13 @@ def _settings(study: Study) -> dict[str, Any]:
         ("replicas", lambda value: whole(value, 1), "whole numbers of at least 1"),
         ("intervals_s", positive, "numbers above 0"),
         ("rates", positive, "numbers above 0"),
-        ("policies", lambda value: isinstance(value, str), f"of {', '.join(DIRECTIVES)}"),
+        ("policies", lambda value: isinstance(value, str), f"{', '.join(DIRECTIVES)}"),
         ("urls", lambda value: isinstance(value, str), "addresses, http://HOST:PORT"),
     ):
         values = settings[key]
-        listed = isinstance(values, list) and (values or key == "urls") and len(set(map(str, values))) == len(values)
-        _check(key, values, bool(listed) and all(map(right, values)), f"a list, none twice, {what}")
+        listed = isinstance(values, list) and (values or key == "urls")
+        _check(key, values, bool(listed) and all(map(right, values)), f"a list of {what}")
+        none_twice("scaling", key, values)
     for policy in settings["policies"]:
         choose(policy, DIRECTIVES, "policy of scaling")
     if settings["urls"] and len(settings["urls"]) < max(settings["replicas"]):
