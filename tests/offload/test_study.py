@@ -157,6 +157,25 @@ def test_other_weights_are_measured_anew(folder: Path) -> None:
     assert main([*run[:1], str(path), *run[2:], "--report-only"]) == 0  # on a machine without them
 
 
+def test_a_study_that_is_resumed_on_another_machine_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["offload", str(write(folder / "s.yaml")), "-o", "out"]
+    assert main(run) == 0
+    assert "machines" not in Path("out/findings.md").read_text()
+    content = cell(Path("out"), "1")
+    content["environment"] |= {"hostname": "elsewhere", "cpu_name": "Slow 1000"}
+    Path("out/load/1/cell.json").write_text(json.dumps(content))
+    Path("out/load/3/cell.json").unlink()
+    capsys.readouterr()
+    assert main(run) == 0
+    here = cell(Path("out"), "3")["environment"]
+    line = f"measured on 2 machines, 3 on {here['hostname']} ({here['cpu_name']}) and 1 on elsewhere (Slow 1000): "
+    assert line in capsys.readouterr().out and line in Path("out/report.html").read_text()
+    said = json.loads(Path("out/results.json").read_text())["answers"][0]["findings"]
+    assert [finding["evidence"] for finding in said] == [["0", "1", "2", "3"], ["1"]]  # what the part found, and this
+    assert main([*run, "--redo", "load"]) == 0
+    assert "machines" not in Path("out/findings.md").read_text()
+
+
 def test_a_fault_of_ours_takes_one_cell_along(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(folder / "s.yaml")
     measure = fake.PART.measure
