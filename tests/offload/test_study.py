@@ -110,6 +110,14 @@ def test_files_that_are_none(folder: Path) -> None:
         read_study(Path("offload-mine.yaml"))
 
 
+def test_a_file_behind_only_is_told_to_go_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(folder / "s.yaml")
+    assert main(["offload", "-o", "out", "--only", "load", "s.yaml"]) == 2
+    assert capsys.readouterr().err == "yoloperf: no study FILE was given: --only takes 's.yaml' for a part, so put FILE first\n"
+    assert main(["offload", "-o", "out"]) == 2
+    assert "no study FILE was given, such as sweeps/offload.yaml" in capsys.readouterr().err
+
+
 def test_only_what_is_missing_failed_or_asked_for_is_measured(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = write(folder / "s.yaml", parts={"load": {"broken": "broken"}}), folder / "out"
     run = ["offload", str(path), "-o", str(out)]
