@@ -18,6 +18,7 @@ class Serial(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.service_s, self.queue = service_s, queue
         self.lock, self.inside, self.free_at = threading.Lock(), 0, 0.0
+        self.bodies: list[bytes] = []  # of the requests that came
 
     @property
     def url(self) -> str:
@@ -37,10 +38,14 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: Serial
 
+    def do_GET(self) -> None:
+        self.answer(200, {"models": [{"name": "shapes", "kind": "detection"}]})
+
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers["Content-Length"]))
         server = self.server
         with server.lock:
+            server.bodies.append(body)
             full = server.inside > server.queue
             server.inside += not full
             leave_at = max(time.monotonic(), server.free_at) + server.service_s

@@ -96,6 +96,14 @@ def _done(images: int, totals_s: list[float], reason: str | None = None) -> Done
     return Done(Cell(f"dsl_{images}", {}), summary, [*requests, RequestRecord(error="HTTP 503: busy")])
 
 
+def test_time_that_no_stage_accounts_for_is_in_none() -> None:
+    """100 ms: the service tells 40 of the 60 that it had, and a stage of 30."""
+    one = _done(1, [0.1])
+    record = replace(one.requests[0], upload_s=0.02, server_s=0.04, download_s=0.02, inference_s=0.03)
+    row = PART.results([replace(one, requests=[record])], study(Path("x.yaml"), None, "batches", {})).tables[0].rows[0]
+    assert (row["other"], row["accounted for"]) == ("30.0 ms", "70.0 %")
+
+
 @pytest.mark.parametrize(
     ("factor", "repeats", "verdict", "told"),
     [

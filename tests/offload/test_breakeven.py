@@ -84,6 +84,19 @@ def test_pictures_are_matched_and_failures_left_out() -> None:
         sample_of(local, [row("a", error="gone")])
 
 
+def test_a_picture_that_was_refused_takes_no_repetitions_from_the_others() -> None:
+    """Its one answer would leave the others with theirs to the first request, which stalled."""
+    times = [0.9, 0.1, 0.1, 0.1, 0.1]
+    local = [row(name, time_s) for name in "abc" for time_s in times]
+    remote = [row(name, time_s) for name in "ab" for time_s in times] + [row("c", 0.1)]
+    sample = sample_of(local, remote)
+    assert (sample.model().local_s, sample.model().remote_s()) == (pytest.approx(0.1), pytest.approx(0.1))
+    drawn = sample.resampled(count=200)
+    assert np.isfinite(drawn.remote_s()).all() and np.ptp(drawn.local_s) > 0  # repetitions are drawn, too
+    alone = sample_of(local, [row("c", 0.1)]).resampled(count=50)
+    assert np.ptp(alone.remote_s()) == pytest.approx(0)
+
+
 def test_verdicts() -> None:
     pays = verdict(TRUTH, BreakEven(6.2e6, 5.9e6, 6.5e6), 416)
     assert pays == "offload pays above 6.2 Mbit/s at 416 px (95 % confidence: 5.9 Mbit/s to 6.5 Mbit/s), below that run locally"

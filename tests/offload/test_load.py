@@ -1,5 +1,6 @@
 """Load by LoadGen: what it draws, what the records say of it, and that a run is not believed when it should not be."""
 
+import itertools
 import json
 import os
 import signal
@@ -31,7 +32,7 @@ from yoloperf.offload.drive import DEAD_AFTER, closed_loop
 from yoloperf.offload.exchange import Connection, Exchange, Request, encode
 from yoloperf.offload.load_part import PART
 from yoloperf.offload.load_summary import Client, self_test, summarise, waits
-from yoloperf.offload.loadgen import Load, Outcome, percentile, run, warm_up
+from yoloperf.offload.loadgen import Load, Outcome, capacity, percentile, run, warm_up
 from yoloperf.offload.null_server import null_server
 from yoloperf.offload.part import Done
 from yoloperf.offload.search import TOLERANCE, Probe, find_peak
@@ -150,6 +151,20 @@ def test_self_test_convicts_a_client_that_is_late(served: tuple[Outcome, Path], 
     assert any("cannot send this load" in reason for reason in summarise(served[0], late)["reasons"])
     dear = replace(client, lag_p99_s=0.0, latency_p50_s=0.019)
     assert any("% of the median latency" in reason for reason in summarise(served[0], dear)["reasons"])
+
+
+def test_a_run_in_which_a_clock_was_set_is_not_valid(served: tuple[Outcome, Path]) -> None:
+    """LoadGen's clock is the system's, and the requests' is not."""
+    assert not any("a clock was set" in reason for reason in summarise(replace(served[0], alignment_s=0.004), None)["reasons"])
+    result = summarise(replace(served[0], alignment_s=2.0), None)
+    assert not result["valid"] and result["client_bound"]
+    assert "LoadGen's clock and the client's came apart by 2.00 s: a clock was set meanwhile, measure again" in result["reasons"]
+
+
+def test_a_clock_that_is_set_does_not_change_what_a_closed_loop_measures(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = itertools.count(1e9, 3600)
+    monkeypatch.setattr(time, "time", lambda: next(hours))
+    assert capacity(slow, requests(), 2, 0.2) > 1  # by the clock that is set it would be one in half an hour
 
 
 @pytest.mark.parametrize(
@@ -355,6 +370,8 @@ def test_the_part_on_a_real_service(live: Live, tmp_path: Path, monkeypatch: pyt
         ({"scenarios": ["sever"]}, "did you mean 'server'"),
         ({"connections": 0}, "connections must be from 1"),
         ({"seconds": -1}, "seconds must be above 0"),
+        ({"shares": [0.5, 1, 0.5]}, "shares has 0.5 twice"),
+        ({"scenarios": ["offline", "offline"]}, "scenarios has offline twice"),
     ],
 )
 def test_settings_of_the_part(settings: dict[str, Any], words: str) -> None:

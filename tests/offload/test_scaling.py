@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from yoloperf.offload import scaling
 from yoloperf.offload.balancer import balanced
 from yoloperf.offload.drive import closed_loop
 from yoloperf.offload.exchange import encode
+from yoloperf.offload.loadgen import Load, Outcome
 from yoloperf.offload.part import Cell, Done
 from yoloperf.offload.samples import Sample
 from yoloperf.offload.scaling import PART, summarise
@@ -170,8 +172,26 @@ def test_an_overload_is_told(nginx: None, pictures: None, tmp_path: Path) -> Non
 
 def test_a_service_that_is_down_is_named(nginx: None, pictures: None, tmp_path: Path) -> None:
     about = study(replicas=[1], urls=["http://127.0.0.1:9"])
-    with pytest.raises(UserError, match="http://127.0.0.1:9 does not do its work: .*refused"):
+    with pytest.raises(UserError, match="http://127.0.0.1:9 does not tell its models .*refused"):
         PART.measure(PART.cells(about)[0], about, tmp_path)
+
+
+def test_replicas_that_run_already_are_asked_for_the_study_s_model(nginx: None, pictures: None, tmp_path: Path) -> None:
+    with Serial(0.001) as node:
+        about = study(replicas=[1], intervals_s=[0.1], seconds=0.3, requests=1, urls=[node.url])
+        measure(PART.cells(about)[1], about, tmp_path / "right")
+        assert all(b'name="model"\r\n\r\nshapes\r\n' in body for body in node.bodies) and node.bodies
+        other = replace(about, model="cells=cells.pt")
+        with pytest.raises(UserError, match="unknown model at http://.* 'cells': choose from shapes"):
+            PART.measure(PART.cells(other)[0], other, tmp_path)
+
+
+def test_a_load_in_which_a_clock_was_set_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    answer = RequestRecord(due_s=0.0, sent_s=0.0, done_s=0.02, latency_s=0.02, status=200)
+    outcome = Outcome(Load("server", 1.0, 10.0), [answer], None, None, 0, alignment_s=0.5)
+    monkeypatch.setattr(scaling.loadgen, "run", lambda *_, **__: outcome)
+    with pytest.raises(UserError, match="came apart by 500 ms: a clock was set meanwhile, measure again"):
+        scaling._load(PART.cells(study())[1], "http://127.0.0.1:9", [REQUEST], tmp_path)
 
 
 def test_the_issue_s_grid_is_the_default() -> None:
@@ -186,9 +206,12 @@ def test_the_issue_s_grid_is_the_default() -> None:
     ("settings", "message"),
     [
         ({"replica": [1]}, "did you mean 'replicas'"),
-        ({"replicas": 2}, "replicas must be a list, none twice, whole numbers of at least 1, not 2"),
+        ({"replicas": 2}, "replicas must be a list of whole numbers of at least 1, not 2"),
         ({"replicas": [0]}, "replicas must be"),
-        ({"replicas": [1, 1]}, "none twice"),
+        ({"replicas": [1, 1]}, "replicas has 1 twice"),
+        ({"intervals_s": [1, 0.5, 1.0]}, "intervals_s has 1 twice"),
+        ({"intervals_s": [0.1, 0.10000001]}, "intervals_s has 0.1 twice"),
+        ({"policies": ["random", "random"]}, "policies has random twice"),
         ({"intervals_s": [0.0]}, "intervals_s must be"),
         ({"intervals_s": []}, "intervals_s must be"),
         ({"rates": [-1]}, "rates must be"),

@@ -20,7 +20,7 @@ from tests.report.test_page import HOSTILE, Opened
 from yoloperf.cli import main
 from yoloperf.core.errors import UserError
 from yoloperf.offload import study as studies
-from yoloperf.offload.part import Cell
+from yoloperf.offload.part import Cell, Results
 from yoloperf.offload.study import LinkSpec, Place, Study, read_study
 from yoloperf.yolo.runtimes import RUNTIMES
 
@@ -110,6 +110,14 @@ def test_files_that_are_none(folder: Path) -> None:
         read_study(Path("offload-mine.yaml"))
 
 
+def test_a_file_behind_only_is_told_to_go_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(folder / "s.yaml")
+    assert main(["offload", "-o", "out", "--only", "load", "s.yaml"]) == 2
+    assert capsys.readouterr().err == "yoloperf: no study FILE was given: --only takes 's.yaml' for a part, so put FILE first\n"
+    assert main(["offload", "-o", "out"]) == 2
+    assert "no study FILE was given, such as sweeps/offload.yaml" in capsys.readouterr().err
+
+
 def test_only_what_is_missing_failed_or_asked_for_is_measured(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = write(folder / "s.yaml", parts={"load": {"broken": "broken"}}), folder / "out"
     run = ["offload", str(path), "-o", str(out)]
@@ -157,6 +165,25 @@ def test_other_weights_are_measured_anew(folder: Path) -> None:
     assert main([*run[:1], str(path), *run[2:], "--report-only"]) == 0  # on a machine without them
 
 
+def test_a_study_that_is_resumed_on_another_machine_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["offload", str(write(folder / "s.yaml")), "-o", "out"]
+    assert main(run) == 0
+    assert "machines" not in Path("out/findings.md").read_text()
+    content = cell(Path("out"), "1")
+    content["environment"] |= {"hostname": "elsewhere", "cpu_name": "Slow 1000"}
+    Path("out/load/1/cell.json").write_text(json.dumps(content))
+    Path("out/load/3/cell.json").unlink()
+    capsys.readouterr()
+    assert main(run) == 0
+    here = cell(Path("out"), "3")["environment"]
+    line = f"measured on 2 machines, 3 on {here['hostname']} ({here['cpu_name']}) and 1 on elsewhere (Slow 1000): "
+    assert line in capsys.readouterr().out and line in Path("out/report.html").read_text()
+    said = json.loads(Path("out/results.json").read_text())["answers"][0]["findings"]
+    assert [finding["evidence"] for finding in said] == [["0", "1", "2", "3"], ["1"]]  # what the part found, and this
+    assert main([*run, "--redo", "load"]) == 0
+    assert "machines" not in Path("out/findings.md").read_text()
+
+
 def test_a_fault_of_ours_takes_one_cell_along(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(folder / "s.yaml")
     measure = fake.PART.measure
@@ -172,6 +199,17 @@ def test_a_fault_of_ours_takes_one_cell_along(folder: Path, monkeypatch: pytest.
     assert "Traceback" in Path("out/load/2/crash.txt").read_text()
     Path("out/load/0/requests.csv").write_text("number\nx\n")
     assert main(["offload", "s.yaml", "-o", "out", "--report-only"]) == 2
+
+
+def test_a_part_that_cannot_use_what_was_measured_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(done: Any, study: Study) -> Results:
+        raise UserError("no picture was answered: measure again")
+
+    write(folder / "s.yaml")
+    monkeypatch.setattr(fake.PART, "results", refuse)
+    assert main(["offload", "s.yaml", "-o", "out"]) == 0
+    assert "not testable: Nothing can be said here: no picture was answered: measure again." in Path("out/findings.md").read_text()
+    assert "no picture was answered: measure again" in Path("out/report.html").read_text()
 
 
 def test_the_same_files_give_the_same_results(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """RequestRecord: one request to a service, as the client saw it and as the service said; a row of requests.csv.
 
 Times of a run count from its start; durations are what its clocks measured. upload_s and download_s need both clocks: they are
-there where the offset between the two is known, and then upload_s + server_s + download_s is round_trip_s.
+there where the offset between the two is known. What upload_s + server_s + download_s then lack of round_trip_s is time in the service
+that it does not account for.
 """
 
 from dataclasses import dataclass

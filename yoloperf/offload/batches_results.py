@@ -70,7 +70,7 @@ def _split(record: RequestRecord) -> dict[str, float]:
     known = {name: value for name in _IN_SERVICE if (value := getattr(record, f"{name}_s")) is not None}
     both = {"upload": record.upload_s, "download": record.download_s}
     way = {name: value for name, value in both.items() if value is not None} or {"network": record.round_trip_s - record.server_s}
-    return {**way, **known, "other": record.server_s - sum(known.values())}
+    return {**way, **known, "other": record.round_trip_s - sum(way.values()) - sum(known.values())}
 
 
 def results_of(done: Sequence[Done]) -> Results:

@@ -60,7 +60,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Sample:
-    """Measured times [pictures, repetitions] and bytes [pictures]."""
+    """Measured times [pictures, repetitions], NaN behind those of a picture that was answered less often; bytes [pictures]."""
 
     local_s: NDArray[np.float64]
     remote_s: NDArray[np.float64]
@@ -75,9 +75,8 @@ class Sample:
         """Models [count] of bootstrap samples: pictures are drawn, and repetitions of each."""
         rng = np.random.default_rng(seed)
         pictures = rng.integers(len(self.sent_bytes), size=(count, len(self.sent_bytes)))
-        local = _drawn(rng, self.local_s, pictures)
-        again = rng.integers(self.remote_s.shape[1], size=(*pictures.shape, self.remote_s.shape[1]))
-        remote, server = (np.take_along_axis(times[pictures], again, -1) for times in (self.remote_s, self.server_s))
+        (local,) = _drawn(rng, pictures, self.local_s)
+        remote, server = _drawn(rng, pictures, self.remote_s, self.server_s)
         return _model(local, remote, server, self.sent_bytes[pictures], self.received_bytes[pictures])
 
 
@@ -96,13 +95,11 @@ def sample_of(local: Sequence[RequestRecord], remote: Sequence[RequestRecord]) -
     names = [name for name in here if name in there]
     if not names:
         raise UserError("no picture was answered by both places: measure them again with the same pictures")
-    repetitions = [min(len(rows[name]) for name in names) for rows in (here, there)]
-    mine = [here[name][: repetitions[0]] for name in names]
-    theirs = [there[name][: repetitions[1]] for name in names]
+    mine, theirs = ([rows[name] for name in names] for rows in (here, there))
     return Sample(
-        np.array([[row.round_trip_s for row in rows] for rows in mine], float),
-        np.array([[row.round_trip_s for row in rows] for rows in theirs], float),
-        np.array([[row.server_s for row in rows] for rows in theirs], float),
+        _table([[row.round_trip_s for row in rows] for rows in mine]),
+        _table([[row.round_trip_s for row in rows] for rows in theirs]),
+        _table([[row.server_s for row in rows] for rows in theirs]),
         np.array([rows[0].sent_bytes for rows in theirs], float),
         np.array([np.median([row.received_bytes for row in rows]) for rows in theirs], float),
     )
@@ -141,13 +138,22 @@ def _model(
     sent: NDArray[np.float64],
     received: NDArray[np.float64],
 ) -> Model:
-    local, remote, server = (np.median(times, -1).mean(-1) for times in (local_s, remote_s, server_s))
+    local, remote, server = (np.nanmedian(times, -1).mean(-1) for times in (local_s, remote_s, server_s))
     return Model(local, server, remote - server, sent.mean(-1), received.mean(-1))
 
 
-def _drawn(rng: np.random.Generator, times: NDArray[np.float64], pictures: NDArray[np.int64]) -> NDArray[np.float64]:
-    again = rng.integers(times.shape[1], size=(*pictures.shape, times.shape[1]))
-    return np.take_along_axis(times[pictures], again, -1)
+def _drawn(rng: np.random.Generator, pictures: NDArray[np.int64], *times: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Of each picture as many repetitions as it has, the same of all times."""
+    counts = np.isfinite(times[0]).sum(-1)[pictures][..., None]
+    places = np.arange(times[0].shape[1])
+    again = np.where(places < counts, rng.integers(counts, size=(*pictures.shape, len(places))), places)
+    return [np.take_along_axis(each[pictures], again, -1) for each in times]
+
+
+def _table(rows: Sequence[Sequence[float | None]]) -> NDArray[np.float64]:
+    """[rows, the longest one], NaN behind the shorter ones."""
+    longest = max(map(len, rows))
+    return np.array([[*row, *[None] * (longest - len(row))] for row in rows], float)
 
 
 def _by_picture(rows: Sequence[RequestRecord]) -> dict[str, list[RequestRecord]]:

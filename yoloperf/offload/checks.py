@@ -1,9 +1,11 @@
 """What the parts' own settings have in common."""
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from yoloperf.core.errors import choose
+from yoloperf.core.errors import UserError, choose
 from yoloperf.offload.study import Study
 
 
@@ -13,6 +15,14 @@ def part_settings(study: Study, part: str, defaults: dict[str, Any]) -> dict[str
     for key in own:
         choose(str(key), defaults, f"setting of part {part}")
     return {**defaults, **own}
+
+
+def none_twice(part: str, key: str, values: Sequence[Any]) -> None:
+    """Raises UserError naming what a list has twice. Numbers are the same where cells are named alike for them: 1 and 1.0."""
+    counts = Counter(f"{value:g}" if isinstance(value, int | float) else str(value) for value in values)
+    twice = [text for text, count in counts.items() if count > 1]
+    if twice:
+        raise UserError(f"{part}: {key} has {twice[0]} twice: name it once")
 
 
 def whole(value: Any, least: int, most: int = 1_000_000) -> bool:

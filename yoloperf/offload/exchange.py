@@ -20,6 +20,7 @@ from yoloperf.core.request import RequestRecord
 
 _BOUNDARY = "yoloperf-part"
 _PLACE = "127.0.0.1:12345"  # as long as a host's name is taken to be
+_MOST_S = 1e12  # of a time: no clock says more, and what is infinite or no number at all is not less
 _STAGES = ("queue_s", "decode_s", "preprocess_s", "inference_s", "postprocess_s", "encode_s")
 
 
@@ -61,33 +62,38 @@ def encode(path: str, files: Sequence[tuple[str, bytes]], fields: dict[str, str]
 
 @dataclass(frozen=True)
 class Exchange:
-    """What came of a request. Times are this machine's unix seconds; payload: the answer's JSON, where it is some; status: None
-    where no answer came, and then `error` says why."""
+    """What came of a request. Times are this machine's monotonic seconds, which every process on it shares and nobody sets; sent_unix:
+    sent_at by the clock that can be held against a service's, None where nothing was sent; payload: the answer's JSON, whatever it
+    is, None where it is none; status: None where no answer came, and then `error` says why."""
 
     request: Request
     sent_at: float
     done_at: float
     status: int | None
-    payload: dict[str, Any] | None
+    payload: Any
     received_bytes: int
     node: str | None
     error: str | None
+    sent_unix: float | None = None
 
     def record(
         self, number: int, start_at: float, due_at: float | None = None, cell: str = "", offset_s: float | None = None
     ) -> RequestRecord:
-        """start_at: begin of the run, due_at: when the request was to be sent (None: when it was), unix seconds of this machine;
-        offset_s: the service's clock less this one's."""
+        """start_at: begin of the run, due_at: when the request was to be sent (None: when it was), monotonic seconds of this machine;
+        offset_s: the service's clock less this one's, both in unix seconds."""
         due_at = self.sent_at if due_at is None else due_at
-        timing: dict[str, Any] = (self.payload or {}).get("timing", {})
-        receive_s, total_s = timing.get("receive_s"), timing.get("total_s")
+        told = _mapping(self.payload)
+        timing = _mapping(told.get("timing"))
+        receive_s, total_s = _number(timing.get("receive_s")), _number(timing.get("total_s"))
+        received_at, answered_at = _number(told.get("received_at")), _number(told.get("answered_at"))
+        batch_size = timing.get("batch_size")
         upload_s = download_s = server_s = None
         if receive_s is not None and total_s is not None:
             server_s = total_s - receive_s
-        if offset_s is not None and server_s is not None and self.payload:
-            read_at = self.payload["received_at"] + receive_s - offset_s
-            upload_s = read_at - self.sent_at
-            download_s = self.done_at - read_at - server_s
+        if not (offset_s is None or self.sent_unix is None or received_at is None or receive_s is None or answered_at is None):
+            upload_s = received_at + receive_s - offset_s - self.sent_unix
+            # not what the other stages leave of the round trip: time that none of them accounts for is to be seen
+            download_s = self.sent_unix + (self.done_at - self.sent_at) - (answered_at - offset_s)
         return RequestRecord(
             cell=cell,
             number=number,
@@ -105,10 +111,10 @@ class Exchange:
             upload_s=upload_s,
             server_s=server_s,
             download_s=download_s,
-            batch_size=timing.get("batch_size"),
+            batch_size=batch_size if type(batch_size) is int else None,
             node=self.node,
             clock_offset_s=offset_s,
-            **{stage: timing.get(stage) for stage in _STAGES},
+            **{stage: _number(timing.get(stage)) for stage in _STAGES},
         )
 
 
@@ -141,7 +147,7 @@ class Connection:
         """Send it and wait for the whole answer. Never raises for what the network or the service does."""
         status, content, node, error = None, b"", None, None
         head_bytes = 0
-        sent_at, start = time.time(), time.perf_counter()
+        sent_unix, sent_at = time.time(), time.monotonic()
         try:
             if self._http.sock is not None and select.select([self._http.sock], [], [], 0)[0]:
                 self._http.close()  # the service closed it while nothing was asked
@@ -159,23 +165,28 @@ class Connection:
         except (OSError, http.client.HTTPException) as problem:
             self._http.close()
             error = f"{type(problem).__name__}: {problem}".rstrip(": ")
-        done_at = sent_at + time.perf_counter() - start
-        payload = _payload(content) if error is None else None
-        if error is None and (status != 200 or payload is None):
-            error = _why(status, payload)
-        return Exchange(request, sent_at, done_at, status, payload, head_bytes + len(content), node, error)
+        done_at = time.monotonic()
+        payload = None
+        if error is None:
+            try:
+                payload = json.loads(content)
+            except (ValueError, RecursionError):
+                error = f"HTTP {status}, and no JSON"
+            else:
+                error = None if status == 200 else _why(status, payload)
+        return Exchange(request, sent_at, done_at, status, payload, head_bytes + len(content), node, error, sent_unix)
 
 
-def _payload(content: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(content)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _why(status: int | None, payload: dict[str, Any] | None) -> str:
-    if payload is None:
-        return f"HTTP {status}, and no JSON"
-    told = payload.get("error")
+def _why(status: int | None, payload: Any) -> str:
+    told = _mapping(payload).get("error")
     return f"HTTP {status}: {told.get('message')}" if isinstance(told, dict) else f"HTTP {status}"
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """Empty where it is none: a service that is not ours may answer anything."""
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: Any) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST_S
+    return float(value) if known else None

@@ -11,7 +11,7 @@ from typing import Any
 
 from yoloperf.core.errors import UserError, choose
 from yoloperf.core.units import show_seconds
-from yoloperf.offload.checks import part_settings, positive, whole
+from yoloperf.offload.checks import none_twice, part_settings, positive, whole
 from yoloperf.offload.clock import estimate_offset
 from yoloperf.offload.kept import service_url
 from yoloperf.offload.load_charts import charts, rates_chart, times_table
@@ -102,6 +102,8 @@ def _settings(study: Study) -> dict[str, Any]:
     for key, values in {"shares": settings["shares"], **{key: [settings[key]] for key in ("seconds", "capacity_seconds")}}.items():
         if not all(map(positive, values)):
             raise UserError(f"part load: {key} must be above 0, not {settings[key]!r}")
+    for key in ("scenarios", "shares"):
+        none_twice("part load", key, settings[key])
     if settings["p99_s"] is not None and not positive(settings["p99_s"]):
         raise UserError(f"part load: p99_s must be above 0, or left out, not {settings['p99_s']!r}")
     if settings["connections"] is not None and not whole(settings["connections"], 1, 512):

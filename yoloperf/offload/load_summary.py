@@ -20,6 +20,7 @@ from yoloperf.offload.null_server import null_server
 LAG_SHARE, LAG_FREE_S = 0.1, 0.005
 CLIENT_SHARE = 0.5  # of the median latency, or of the null server's rate: above, the service takes little more than the client does
 _STARVED_SHARE = 0.01
+_ALIGNED_SHARE = 0.05  # of the median latency, by which LoadGen's times and the records' may differ; LAG_FREE_S may they in any case
 _SELF_TEST_S = 2.0
 
 
@@ -140,11 +141,22 @@ def _reasons(outcome: Outcome, failed: Sequence[str], latencies: Sequence[float]
     return reasons
 
 
+def clock_reason(outcome: Outcome) -> str | None:
+    """Why latencies, which count from when LoadGen had a request due, mean nothing."""
+    latencies = waits(outcome)
+    if outcome.alignment_s is None or not latencies:
+        return None
+    if outcome.alignment_s <= max(LAG_FREE_S, _ALIGNED_SHARE * percentile(latencies, 0.5)):
+        return None
+    return f"LoadGen's clock and the client's came apart by {show_seconds(outcome.alignment_s)}: a clock was set meanwhile, measure again"
+
+
 def client_reasons(outcome: Outcome, client: Client | None, latencies: Sequence[float], lags: Sequence[float]) -> list[str]:
     """Why the figures may be those of the client."""
     if not latencies:
         return []
-    reasons, allowed_s = [], max(LAG_FREE_S, LAG_SHARE * percentile(latencies, 0.99))
+    apart, allowed_s = clock_reason(outcome), max(LAG_FREE_S, LAG_SHARE * percentile(latencies, 0.99))
+    reasons = [apart] if apart else []
     if outcome.load.scenario == "server":
         starved = outcome.starved / len(outcome.records)
         if starved > _STARVED_SHARE:

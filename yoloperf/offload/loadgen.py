@@ -222,10 +222,11 @@ def _show(bar: "tqdm[Never]", sent: Sequence[Sent], elapsed_s: float) -> None:
 
 
 def _origin(sent: Sequence[Sent], schedule: dict[int, Scheduled]) -> tuple[float, float]:
-    """LoadGen's zero in unix seconds, and the width of the interval that it lies in.
+    """LoadGen's zero in monotonic seconds, and the width of the interval that it lies in.
 
     LoadGen notes when it begins to hand a request out, which is before it arrives here, and when it hears that it is answered, which is
-    after that was noted here: each request bounds the zero on both sides.
+    after that was noted here: each request bounds the zero on both sides. LoadGen's own clock is the system's: where that is set
+    meanwhile, the bounds exclude each other by as much.
     """
     least, most = -math.inf, math.inf
     for item in sent:

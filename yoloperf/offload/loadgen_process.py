@@ -40,7 +40,7 @@ class Job:
 @dataclass(frozen=True)
 class Sent:
     """number: place in LoadGen's order; index: which of the requests; handed_at: when LoadGen gave it out, told_at: just before LoadGen
-    was told of the answer, unix seconds; starved: every connection was in use then."""
+    was told of the answer, monotonic seconds, which the parent shares; starved: every connection was in use then."""
 
     number: int
     index: int
@@ -67,7 +67,7 @@ class _Pool:
         threading.Thread(target=self._work, daemon=True).start()
 
     def issue(self, samples: list[Any]) -> None:
-        handed_at = time.time()
+        handed_at = time.monotonic()
         for sample in samples:
             with self.lock:
                 self.unfinished += 1
@@ -85,7 +85,7 @@ class _Pool:
                 exchange = connection.exchange(self.job.requests[index])
                 with self.lock:
                     self.unfinished -= 1  # before LoadGen hears of it, which may at once hand out the next
-                told_at = time.time()
+                told_at = time.monotonic()
                 mlperf_loadgen.QuerySamplesComplete([mlperf_loadgen.QuerySampleResponse(identity, 0, 0)])
                 with self.lock:
                     self.done.append(Sent(number, index, handed_at, told_at, starved, exchange))
@@ -98,8 +98,8 @@ class _Pool:
 
 def _light(exchange: Exchange) -> Exchange:
     """Without what the parent knows already or does not read."""
-    payload = exchange.payload and {key: value for key, value in exchange.payload.items() if key != "results"}
-    return replace(exchange, request=_UNUSED, payload=payload)
+    told = exchange.payload if isinstance(exchange.payload, dict) else {}
+    return replace(exchange, request=_UNUSED, payload={key: value for key, value in told.items() if key != "results"})
 
 
 def main() -> None:

@@ -86,4 +86,5 @@ class Part(Protocol):
         """
 
     def results(self, done: Sequence[Done], study: Study) -> Results:
-        """From any subset of the cells; empty lists where nothing can be said."""
+        """From any subset of the cells; empty lists where nothing can be said. Raises UserError where what was measured cannot be used:
+        that is the part's finding then."""

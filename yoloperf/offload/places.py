@@ -22,7 +22,7 @@ from yoloperf.offload.breakeven import break_even, sample_of, show_rate, verdict
 from yoloperf.offload.checks import part_settings
 from yoloperf.offload.clock import aligned, estimate_offset
 from yoloperf.offload.exchange import Connection, Exchange, Request
-from yoloperf.offload.kept import service_url
+from yoloperf.offload.kept import check_model, service_url
 from yoloperf.offload.link import shaped
 from yoloperf.offload.part import Cell, Done, Results
 from yoloperf.offload.places_results import ABOVE, BELOW, IN_PROCESS, LOCAL, REMOTE, results_of
@@ -108,15 +108,15 @@ class _InProcess:
         from yoloperf.service.model import Options
 
         content = self.contents[request.sample]
-        sent_at, start = time.time(), time.perf_counter()
+        start = time.monotonic()
         held = self.model.decode(content, Limits(), request.sample)
-        decoded = time.perf_counter()
+        decoded = time.monotonic()
         seen, placed = self.model.prepare(held)
-        prepared = time.perf_counter()
+        prepared = time.monotonic()
         (raw,) = self.model.infer([seen])
-        inferred = time.perf_counter()
+        inferred = time.monotonic()
         found = self.model.finish(raw, placed, Options() if self.model.kind == DETECTION else _LABELS)
-        end = time.perf_counter()
+        end = time.monotonic()
         timing = {
             "receive_s": 0.0,
             "decode_s": decoded - start,
@@ -127,7 +127,7 @@ class _InProcess:
             "batch_size": 1,
         }
         results = [] if self.model.kind == DETECTION else [{"labels": [{"name": label.name} for label in found]}]
-        return Exchange(request, sent_at, sent_at + end - start, None, {"timing": timing, "results": results}, 0, None, None)
+        return Exchange(request, start, end, None, {"timing": timing, "results": results}, 0, None, None)
 
 
 @functools.lru_cache(1)
@@ -153,6 +153,7 @@ def _over_http(
     """What was answered before something broke stays in requests.csv."""
     settings = _settings(study)
     url = service_url(Place(**cell.settings["place"]), [study.model])
+    check_model(url, study.model.partition("=")[0], study.workload, None)
     here: list[Exchange] = []
     there: list[Exchange] = []
     trouble = None
@@ -176,7 +177,7 @@ def _over_http(
     if len(failed) == len(rows):
         raise UserError(f"{cell.name}: nothing was answered by {url}: {failed[0].error}")
     shape = dataclasses.asdict(link) if link else None
-    about = {"link": shape, "failed": len(failed), "clock_error_s": clock.error_s, "clock_reason": clock.reason}
+    about = {"link": shape, "clock_error_s": clock.error_s, "clock_reason": clock.reason}
     return {**about, "accuracy": accuracy(there, samples)}
 
 

@@ -1,6 +1,7 @@
 """What the cells of part "places" say: where the time goes, how it is spread, when to send work away."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,9 +31,9 @@ def results_of(done: Sequence[Done], study: Study, rtt_s: float, down_over_up: f
     places = {name: own for name, own in rows.items() if name not in (ABOVE, BELOW) and own}
     if not places:
         return Results([], [], [])
-    tables = [_stages(places), _spread(places)]
+    tables = [_stages(places, cells), _spread(places)]
     charts = [boxes(places), stacked({name: _means(own) for name, own in places.items()})]
-    findings = [*_accounted(places, cells), *_right(cells)]
+    findings = [*_failed(cells), *_accounted(places, cells), *_right(cells)]
     if IN_PROCESS in places and REMOTE in places:
         sample = sample_of(places[IN_PROCESS], places[REMOTE])
         model, many = sample.model(), sample.resampled(study.seed)
@@ -82,18 +83,18 @@ def share(rows: Rows) -> float:
     return known / sum(row.round_trip_s or 0.0 for row in rows)
 
 
-def _stages(places: dict[str, list[RequestRecord]]) -> Table:
+def _stages(places: dict[str, list[RequestRecord]], cells: dict[str, Done]) -> Table:
     table = []
     for name, rows in places.items():
         means = _means(rows)
         table.append(
-            {"place": name, "requests": str(len(rows))}
+            {"place": name, "requests": str(len(rows)), "failed": str(len(cells[name].requests) - len(rows))}
             | {stage: show_seconds(means[stage]) if stage in means else "" for stage in STAGES}
             | {"total": show_seconds(float(np.mean([row.round_trip_s for row in rows]))), "accounted for": f"{100 * share(rows):.1f} %"}
         )
     note = (
-        "Means. Upload and download are differences of the two clocks, whose offset is estimated before and after; empty where it is not "
-        "known, or where nothing is sent."
+        "Means of the requests that were answered. Upload and download are differences of the two clocks, whose offset is estimated "
+        "before and after; empty where it is not known, or where nothing is sent."
     )
     return Table("places_stages", "Where the time goes", table, note)
 
@@ -123,6 +124,17 @@ def _moments(values: "np.ndarray[Any, Any]") -> dict[str, str]:
         "skewness": f"{stats.skew(values, bias=False):.2f}" if several else "",
         "kurtosis": f"{stats.kurtosis(values, bias=False):.2f}" if several else "",
     }
+
+
+def _failed(cells: dict[str, Done]) -> list[Finding]:
+    """What every other figure leaves out."""
+    texts, evidence = [], []
+    for name, one in cells.items():
+        errors = Counter(row.error for row in one.requests if row.error is not None)
+        if errors:
+            texts.append(f"{errors.total()} of {len(one.requests)} in {name} (mostly {errors.most_common(1)[0][0]})")
+            evidence.append(name)
+    return [Finding(f"Requests failed and are in no figure: {'; '.join(texts)}.", None, evidence, answers=True)] if texts else []
 
 
 def _accounted(places: dict[str, list[RequestRecord]], cells: dict[str, Done]) -> list[Finding]:

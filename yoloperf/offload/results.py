@@ -6,14 +6,16 @@ import io
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import write_atomic
 from yoloperf.offload.cells import Job, done
-from yoloperf.offload.part import Finding, Part, Results
+from yoloperf.offload.part import Done, Finding, Part, Results
 from yoloperf.offload.study import Study
+from yoloperf.report.evidence import NOT_TESTABLE
 from yoloperf.report.shell import MARKS, VEGA_LITE
 
 # part -> the question that it is for
@@ -46,7 +48,39 @@ class Answer:
 
 
 def everything(study: Study, parts: Sequence[Part], every: Sequence[Job]) -> list[Said]:
-    return [Said(part, [job for job in every if job.part is part], part.results(done(every, part), study)) for part in parts]
+    said = []
+    for part in parts:
+        own = [job for job in every if job.part is part]
+        found, mixed = _results(part, done(every, part), study), _machines(own)
+        if mixed:
+            told = any(finding.answers for finding in found.findings)
+            first = [replace(finding, answers=finding.answers or not told) for finding in found.findings[:1]]
+            found = replace(found, findings=[*first, *found.findings[1:], mixed])
+        said.append(Said(part, own, found))
+    return said
+
+
+def _results(part: Part, measured: Sequence[Done], study: Study) -> Results:
+    try:
+        return part.results(measured, study)
+    except UserError as error:  # the other parts have their say
+        return Results([], [], [Finding(f"Nothing can be said here: {error}", NOT_TESTABLE)])
+
+
+def _machines(jobs: Sequence[Job]) -> Finding | None:
+    """Where a part was measured on several, as a study is whose folder went to another machine and was resumed there."""
+    found: dict[str, list[Job]] = {}
+    for job in jobs:
+        content = job.read() or {}
+        facts = content.get("environment")
+        if content.get("status") == "ok" and facts:
+            found.setdefault(f"{facts.get('hostname')} ({facts.get('cpu_name')})", []).append(job)
+    if len(found) < 2:
+        return None
+    each = " and ".join(f"{len(own)} on {machine}" for machine, own in found.items())
+    fewest = [job.cell.name for job in min(found.values(), key=len)]
+    text = f"The cells of this part were measured on {len(found)} machines, {each}: what compares them compares those, too"
+    return Finding(f"{text}; --redo {jobs[0].part.name} measures all of them again.", None, fewest, answers=True)
 
 
 def answers(said: Sequence[Said]) -> list[Answer]:

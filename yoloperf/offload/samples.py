@@ -62,10 +62,10 @@ def accuracy(exchanges: Sequence[Exchange], samples: Sequence[Sample]) -> float 
     return sum(known) / len(known) if known else None
 
 
-def _best(payload: dict[str, Any] | None) -> str | None:
+def _best(payload: Any) -> str | None:
     """Of the first file. What is no answer of the service's is no label."""
     try:
-        return str((payload or {})["results"][0]["labels"][0]["name"])
+        return str(payload["results"][0]["labels"][0]["name"])
     except (KeyError, IndexError, TypeError):
         return None
 

@@ -20,11 +20,13 @@ from yoloperf.core.errors import UserError, choose
 from yoloperf.core.record import to_csv
 from yoloperf.core.request import RequestRecord
 from yoloperf.core.rundir import write_atomic
-from yoloperf.offload import kept, loadgen
+from yoloperf.offload import loadgen
 from yoloperf.offload.balancer import DIRECTIVES, balanced
-from yoloperf.offload.checks import part_settings, positive, whole
+from yoloperf.offload.checks import none_twice, part_settings, positive, whole
 from yoloperf.offload.drive import closed_loop
 from yoloperf.offload.exchange import Connection, Exchange, Request
+from yoloperf.offload.kept import check_model, release
+from yoloperf.offload.load_summary import clock_reason
 from yoloperf.offload.part import Cell, Done, Results
 from yoloperf.offload.samples import load_samples, requests_of
 from yoloperf.offload.scaling_results import results_of
@@ -77,7 +79,7 @@ class Scaling:
 
     def measure(self, cell: Cell, study: Study, folder: Path) -> dict[str, Any]:
         settings = cell.settings
-        requests = requests_of(study, load_samples(study))
+        requests = requests_of(study, load_samples(study), study.model.partition("=")[0])
         policy = settings.get("policy", "least_conn")
         with _replicas(study, settings) as urls, balanced(urls, policy) as url:
             for one in (*urls, url):
@@ -97,9 +99,11 @@ PART = Scaling()
 def _replicas(study: Study, settings: dict[str, Any]) -> Iterator[list[str]]:
     count = settings["replicas"]
     if settings["urls"]:
+        for url in settings["urls"][:count]:
+            check_model(url, study.model.partition("=")[0], study.workload, None)
         yield settings["urls"][:count]
         return
-    kept.release()  # what another part left running would take its share of the machine
+    release()  # what another part left running would take its share of the machine
     flags = {"--runtime": study.remote.runtime, "--threads": settings["threads"]}
     flags |= {"--max-batch": settings["max_batch"], "--queue": settings["queue"]}
     with replicas(count, [study.model], *(str(word) for flag in flags.items() for word in flag)) as services:
@@ -111,8 +115,6 @@ def _warm(url: str, requests: Sequence[Request]) -> None:
     wrong = [answer.error for answer in answers if answer.error]
     if wrong:
         raise UserError(f"{url} does not do its work: {wrong[0]}")
-    if len(answers) < _WARM:
-        raise KeyboardInterrupt  # which a closed loop keeps to itself
 
 
 def _calibrate(cell: Cell, url: str, requests: Sequence[Request], folder: Path) -> dict[str, Any]:
@@ -124,7 +126,7 @@ def _calibrate(cell: Cell, url: str, requests: Sequence[Request], folder: Path) 
         while not alone or time.monotonic() < end:
             time.sleep(_REST_S)
             alone.append(connection.exchange(requests[len(alone) % len(requests)]))
-    connections, end = _PER_REPLICA * count, time.monotonic() + seconds
+    connections = _PER_REPLICA * count
     together = closed_loop(url, requests, 10**9, connections, _TIMEOUT_S, duration_s=seconds, progress=f"{cell.name} saturated")
     start = alone[0].sent_at
     records = [one.record(number, start, cell=f"{cell.name}@alone") for number, one in enumerate(alone)]
@@ -133,8 +135,6 @@ def _calibrate(cell: Cell, url: str, requests: Sequence[Request], folder: Path) 
     failed = [one.error for one in (*alone, *together) if one.error]
     if failed:
         raise UserError(f"{len(failed)} of {len(records)} requests failed, such as: {failed[0]}")
-    if time.monotonic() < end:
-        raise KeyboardInterrupt  # which a closed loop keeps to itself
     return {**calibration(records, count, connections), "replicas": count}
 
 
@@ -171,6 +171,9 @@ def _load(cell: Cell, url: str, requests: Sequence[Request], folder: Path) -> di
     write_atomic(folder / "requests.csv", to_csv(RequestRecord, outcome.records))
     if outcome.interrupted:
         raise KeyboardInterrupt
+    apart = clock_reason(outcome)
+    if apart:
+        raise UserError(apart)
     facts = {key: settings[key] for key in ("replicas", "policy", "interval_s")}
     return {**facts, **summarise(outcome.records), "stopped": outcome.stopped, "starved": outcome.starved}
 
@@ -239,12 +242,13 @@ def _settings(study: Study) -> dict[str, Any]:
         ("replicas", lambda value: whole(value, 1), "whole numbers of at least 1"),
         ("intervals_s", positive, "numbers above 0"),
         ("rates", positive, "numbers above 0"),
-        ("policies", lambda value: isinstance(value, str), f"of {', '.join(DIRECTIVES)}"),
+        ("policies", lambda value: isinstance(value, str), f"{', '.join(DIRECTIVES)}"),
         ("urls", lambda value: isinstance(value, str), "addresses, http://HOST:PORT"),
     ):
         values = settings[key]
-        listed = isinstance(values, list) and (values or key == "urls") and len(set(map(str, values))) == len(values)
-        _check(key, values, bool(listed) and all(map(right, values)), f"a list, none twice, {what}")
+        listed = isinstance(values, list) and (values or key == "urls")
+        _check(key, values, bool(listed) and all(map(right, values)), f"a list of {what}")
+        none_twice("scaling", key, values)
     for policy in settings["policies"]:
         choose(policy, DIRECTIVES, "policy of scaling")
     if settings["urls"] and len(settings["urls"]) < max(settings["replicas"]):

@@ -17,7 +17,8 @@ from yoloperf.offload.study import PARTS, Study, read_study
 
 def _flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("file", type=Path, metavar="FILE", help="study file, see sweeps/README.md")
+    # not required: --only takes the words behind it, and what is said then is ours
+    add("file", type=Path, nargs="?", metavar="FILE", help="study file, see sweeps/README.md")
     add("-o", "--out", type=Path, required=True, metavar="DIR", help="folder of the study: measurements, tables, plots and report.html")
     add("--only", nargs="+", default=[], metavar="PART", help=f"measure these parts alone: {', '.join(PARTS)}")
     add("--redo", action="append", default=[], metavar="PATTERN", help="measure cells anew that are done, such as 'scaling/*'")
@@ -27,6 +28,9 @@ def _flags(parser: argparse.ArgumentParser) -> None:
 
 def _offload(args: argparse.Namespace) -> Result:
     """Exit code 1 when cells are failed or missing at the end."""
+    if args.file is None:
+        taken = f": --only takes {args.only[-1]!r} for a part, so put FILE first" if args.only else ", such as sweeps/offload.yaml"
+        raise UserError(f"no study FILE was given{taken}")
     study = read_study(args.file)
     for name in args.only:
         choose(name, study.parts, f"part of {args.file}")
