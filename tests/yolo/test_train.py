@@ -203,6 +203,27 @@ def test_resume_refuses_other_settings(make_dataset: MakeDataset, tmp_path: Path
     assert "batch_size 3 -> 4" in capsys.readouterr().err
 
 
+def test_resume_without_a_folder_goes_on_in_the_newest(
+    make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same command with --resume after Ctrl-C: neither a new folder nor one whose name only begins alike."""
+    monkeypatch.chdir(tmp_path)
+    flags = _flags(make_dataset(), tmp_path)[:-2]
+    assert main([*flags, "--resume"]) == 2
+    assert "nothing to resume: there is no runs/train/exp/weights/last.pt" in capsys.readouterr().err
+    for name in ("exp", "exp", "exp-other"):
+        assert main([*flags, "--epochs", "1", "--name", name]) == 0
+    train_step = Trainer.train_step
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "train_step", lambda *given: (os.kill(os.getpid(), signal.SIGINT), train_step(*given))[1])
+        assert main(flags) == 128 + signal.SIGINT
+    assert "--resume goes on from runs/train/exp3/weights/last.pt" in capsys.readouterr().out
+    assert main([*flags, "--resume"]) == 0
+    assert "continuing after epoch 0 and 1 steps" in capsys.readouterr().out
+    assert sorted(path.name for path in Path("runs/train").iterdir()) == ["exp", "exp-other", "exp2", "exp3"]
+    assert load_weights(RunDir("runs/train/exp3").last_weights).training["epochs_done"] == 2
+
+
 def test_batch_is_the_batch_that_is_stepped(make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No nominal batch size: 8 images at 3 a batch are 3 optimiser steps, 2 when two batches are accumulated."""
     taken: list[int] = []
