@@ -245,7 +245,8 @@ class Trainer:
         if "network" in progress:
             self.network.load_state_dict(progress["network"])
             self.optimizer.load_state_dict(progress["optimizer"])
-            self.scaler.load_state_dict(progress["scaler"])
+            if progress["scaler"]:  # empty where the checkpoint was written in bf16 or fp32
+                self.scaler.load_state_dict(progress["scaler"])
             self.averaged.steps = progress["averaged_steps"]
             self._begun = _Begun(**progress["begun"])
         self.epochs_done, self.step, self.best = progress["epochs_done"], progress["step"], progress["best"]
