@@ -185,6 +185,49 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_before(
     assert main([*_flags(data, run.path), "--resume"]) == 0
 
 
+def _lose_it(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals | None = None) -> None:
+    """From the step on the network's weights are NaN; then the signal comes."""
+    train_step = Trainer.train_step
+
+    def poisoned(self: Trainer, *batch: object) -> object:
+        if self.step == step:
+            next(self.network.parameters()).data.fill_(float("nan"))
+            if number:
+                os.kill(os.getpid(), number)
+        return train_step(self, *batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "train_step", poisoned)
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGINT])
+def test_a_training_that_diverged_failed_and_keeps_its_checkpoints(
+    make_dataset: MakeDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals | None,
+) -> None:
+    """NaN from the second epoch on, whether it comes to the epoch's end or a signal cuts it short."""
+    run = RunDir(tmp_path / "run")
+    _lose_it(monkeypatch, 4, number)
+    assert main(_flags(make_dataset(), run.path)) == 2
+    said = capsys.readouterr()
+    assert "the loss is not finite in epoch 2 (NaN or infinity): train anew with an --lr-scale below 1" in said.err
+    end = read(said.out.splitlines())[0][-1]
+    assert (end["key"], end["status"], end["epochs_done"]) == ("run_end", "failed", 1)
+    assert load_weights(run.last_weights).training["epochs_done"] == 1
+    for path in (run.last_weights, run.best_weights):
+        assert all(tensor.isfinite().all() for tensor in load_weights(path).state.values())
+
+
+def test_a_learning_rate_that_is_far_too_high_leaves_no_weights(
+    make_dataset: MakeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(_flags(make_dataset(), tmp_path / "run", lr=1e38)) == 2
+    assert "not finite in epoch 1 (NaN or infinity): train anew with an --lr-scale below 1e+38" in capsys.readouterr().err
+    assert not list((tmp_path / "run" / "weights").iterdir())
+
+
 def test_cudnn_is_called_as_its_releases_are() -> None:
     assert [train._cudnn(number) for number in (91002, 8907, None)] == ["9.10.2", "8.9.7", None]
 

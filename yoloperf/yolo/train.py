@@ -149,7 +149,7 @@ def run(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> in
             emit("run_end", status="oom", reason=reason, epochs_done=trainer.epochs_done)
             print(f"train.py: out of memory: {reason}", file=sys.stderr)
             return 1
-        except UserError as error:  # such as a checkpoint that the disk had no room for: the one before it is whole
+        except UserError as error:  # a loss of NaN, a checkpoint that the disk had no room for: the one before it is whole
             emit("run_end", status="failed", reason=str(error), epochs_done=told)
             raise
         except Stopped as stopped:

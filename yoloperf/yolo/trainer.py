@@ -100,7 +100,10 @@ class Trainer:
         self._clock = StepClock(compute)
 
     def run_epoch(self, on_first_step: Callable[[], None]) -> dict[str, float | None]:
-        """The training steps of the next epoch that are not done yet; returns its rates. Raises Stopped between two steps."""
+        """The training steps of the next epoch that are not done yet; returns its rates.
+
+        Raises Stopped between two steps, and UserError, in every process, where a loss was not finite.
+        """
         epoch, begun = self.epochs_done + 1, self._begun
         mosaic = epoch <= round(self.spec.epochs * (1 - self.recipe.plain_epochs))
         losses = torch.zeros(3, device=self.compute.device) if begun.losses is None else begun.losses.to(self.compute.device)
@@ -131,6 +134,9 @@ class Trainer:
                 break
         rates = self._clock.end_epoch()
         begun.losses, begun.train_s = self.world.mean(losses), time.perf_counter() - started
+        if not begun.losses.isfinite().all():  # before a checkpoint: the last one is whole
+            lower = f"train anew with an --lr-scale below {self.spec.lr_scale:g}"
+            raise UserError(f"the loss is not finite in epoch {epoch} (NaN or infinity): {lower}")
         if stop is not None:
             raise Stopped(stop)
         return rates
@@ -174,7 +180,8 @@ class Trainer:
     def train_epoch(self, val: Split, val_images: Images, on_first_step: Callable[[], None]) -> EpochResult:
         """Train one epoch, validate the averaged weights, write the checkpoints.
 
-        Raises Stopped when a signal asked for it; the last checkpoint then holds every step that was made.
+        Raises Stopped when a signal asked for it; the last checkpoint then holds every step that was made. Raises UserError, and
+        leaves the checkpoints as they were, where a loss was not finite.
         """
         try:
             with self.interrupts.held():
