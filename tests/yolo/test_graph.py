@@ -270,7 +270,7 @@ def test_what_has_no_graph_says_why() -> None:
     assert obstacle(world, 1) == "no GPU"
     world.device = torch.device("cuda", 0)
     assert obstacle(world, 1) is None
-    assert obstacle(world, 4) == "gradients are summed over 4 batches"
+    assert obstacle(world, 4) == "gradients are averaged over 4 batches"
     world.size = 2
     assert obstacle(world, 1) == "several processes train together"
 

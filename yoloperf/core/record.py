@@ -76,12 +76,12 @@ class RunRecord:
     dataset_hash: str | None = column(
         "data hash", "events", "Hash over image sizes, names and labels: equal hashes mean the same images and boxes."
     )
-    batch_size: int | None = column("batch size", "events, console", "Images per optimiser step.")
+    batch_size: int | None = column("batch size", "events, console", "Images in a batch, over all devices.")
     epochs: int | None = column("epochs", "events, console", "Epochs asked for.")
     epochs_done: int | None = column("epochs done", "events, console", "Epochs that ended.")
     iterations: int | None = column("iterations", "console", "Optimiser steps done, where the trainer counts no epochs (Darknet).")
     img_size: int | None = column("image size", "events, console", "Side of the network input.", "px")
-    accumulate: int | None = column("accumulate", "events, console", "Batches whose gradients are summed before an optimiser step.")
+    accumulate: int | None = column("accumulate", "events, console", "Batches whose gradients make one optimiser step.")
     lr_scale: float | None = column("lr scale", "events", "Factor on the recipe's learning rate.", "", show_number)
     seed: int | None = column("seed", "events, console", "Random seed.")
     precision_mode: str | None = column("arithmetic", "events, console", "Arithmetic of the convolutions: fp32, tf32, bf16, fp16, amp.")

@@ -125,9 +125,11 @@ class Trainer:
             if not self._started:
                 self._started = True
                 on_first_step()
+            first_of_sum = begun.batches - begun.batches % self.spec.accumulate
+            in_sum = min(self.spec.accumulate, len(self.batches) - first_of_sum)
             begun.batches += 1
-            last_of_sum = begun.batches % self.spec.accumulate == 0 or begun.batches == len(self.batches)
-            losses += self.train_step(batch, last_of_sum)
+            last_of_sum = begun.batches == first_of_sum + in_sum
+            losses += self.train_step(batch, last_of_sum, in_sum)
             self._clock.step_done(self.batches.images_in(begun.batches - 1))
             stop = self.world.agree(self.interrupts.asked) if last_of_sum else None
             if stop is not None:
@@ -141,24 +143,27 @@ class Trainer:
             raise Stopped(stop)
         return rates
 
-    def train_step(self, batch: Batch, last_of_sum: bool = True) -> Tensor:
-        """Forward, backward and, when the sum of gradients is complete, one optimiser step. Returns the losses [3]."""
+    def train_step(self, batch: Batch, last_of_sum: bool = True, in_sum: int = 1) -> Tensor:
+        """Forward, backward and, after the last of the `in_sum` batches whose gradients are averaged, one optimiser step.
+
+        Returns the batch's losses [3].
+        """
         if last_of_sum:
             self.optimizer.set_lr(self.learning_rate())
-        parts = self.graph(*batch) if self.graph else self.device_step(*batch, last_of_sum)
+        parts = self.graph(*batch) if self.graph else self.device_step(*batch, last_of_sum, in_sum)
         if last_of_sum:
             self.averaged.update()
             self.step += 1
         return parts
 
-    def device_step(self, pixels: Tensor, targets: Tensor, last_of_sum: bool = True) -> Tensor:
+    def device_step(self, pixels: Tensor, targets: Tensor, last_of_sum: bool = True, in_sum: int = 1) -> Tensor:
         """What of a step can be recorded as a CUDA graph: no number comes from the host or goes there. Returns the losses [3]."""
         images = to_network(pixels, self.compute.device)
         targets = targets.to(self.compute.device, non_blocking=True)
         with self.compute.autocast():
             outputs = self.joined(images)
         losses = self.loss(outputs, targets)
-        self.scaler.scale(losses.total / self.spec.accumulate).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(losses.total / in_sum).backward()  # type: ignore[no-untyped-call]
         if last_of_sum:
             self.scaler.step(self.optimizer)  # type: ignore[arg-type]  # it asks for param_groups and step only
             self.scaler.update()
