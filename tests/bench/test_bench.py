@@ -70,6 +70,12 @@ def test_too_small_a_data_set_is_said(data: Path, tmp_path: Path) -> None:
         subset(str(data), tmp_path / "out", 40)
 
 
+def test_a_batch_that_no_image_fills_is_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bench", "train", "--data", str(data), "--images", "4", "--batch", "4", "8", "--without-ultralytics"]
+    assert main(command) == 2
+    assert "--batch 8 is more than the 4 training images" in capsys.readouterr().err
+
+
 def test_worth_of_an_item_is_the_loss_without_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Mosaic off costs 0.1 mAP at every seed, fp32 halves the speed; the recipe written for an item lacks just that item."""
 

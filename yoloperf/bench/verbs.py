@@ -63,6 +63,9 @@ def _run(args: argparse.Namespace) -> Result:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (args.output or Path(temporary)).resolve()
         data = subset(args.data, folder / "data", args.images)
+        images = len(list((folder / "data" / "images" / "train").iterdir()))
+        if max(args.batch) > images:
+            raise UserError(f"--batch {max(args.batch)} is more than the {images} training images: choose a smaller batch or more --images")
         specs = [
             TrialSpec(data=str(data), cfg=args.model, img_size=args.img, batch_size=batch, epochs=args.epochs, threads=threads)
             for batch in args.batch
