@@ -65,6 +65,26 @@ def test_peer_command_that_cannot_be_filled_in_is_one_line(tmp_path: Path) -> No
         contest.run(Contender("x", {}, "train {batchsize}"), SPEC, tmp_path)
 
 
+def test_peers_have_logs_and_folders_of_their_own(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        contest.run(Contender(name, {}, f"echo {name} {{save_dir}}"), SPEC, tmp_path / "round-1")
+    said = [next(path for path in tmp_path.glob(f"round-1/{name}/*.txt")).read_text().splitlines()[0] for name in ("a", "b")]
+    assert said == [f"{name} {tmp_path}/round-1/{name}/peer" for name in ("a", "b")]
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("yoloperf",), (verbs.EQUAL,)])
+def test_two_trainers_of_one_name_are_refused(names: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "train", *(word for name in names for word in ("--peer", f"{name}=train"))]) == 2
+    assert f"there is a trainer called {names[0]} already" in capsys.readouterr().err
+
+
+def test_a_folder_with_results_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its cells are done and would be told again, whatever the flags are now."""
+    (tmp_path / "out" / "batch-8").mkdir(parents=True)
+    assert main(["bench", "train", "--without-ultralytics", "-o", str(tmp_path / "out")]) == 2
+    assert "out is not empty" in capsys.readouterr().err
+
+
 def test_too_small_a_data_set_is_said(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has 12 train images, fewer than 40"):
         subset(str(data), tmp_path / "out", 40)

@@ -54,12 +54,11 @@ FIGURES = ("images_per_s", "wall_s", "max_rss_bytes", "tree_peak_bytes", "map50"
 def subset(data: str, folder: Path, images: int | None) -> Path:
     """The data set in YOLO layout, which every trainer reads, cut to its first `images` training images and a tenth of that to validate.
 
-    Returns its YAML. Raises UserError where it has fewer.
+    Returns its YAML. Raises UserError where it has fewer, and where the folder exists.
     """
     config = load_data_config(data)
     config = replace(config, splits={name: path for name, path in config.splits.items() if name in SPLITS})
-    if not folder.exists():
-        convert(config, folder)
+    convert(config, folder)
     if images is not None:
         for split, count in zip(SPLITS, (images, max(1, images // 10)), strict=True):
             files = sorted((folder / "images" / split).iterdir())
@@ -75,7 +74,7 @@ def run(contender: Contender, spec: TrialSpec, folder: Path) -> Outcome:
     """Run the contender once, from the start, its logs below `folder`."""
     spec = replace(spec, **contender.changed)
     if contender.command is not None:
-        return _run_command(contender.command, spec, folder)
+        return _run_command(contender.command, spec, folder / contender.name)
     run = RunDir(folder / "bench" / "train" / contender.name)
     run_cell(Cell(contender.name, spec), run, Context("train", "bench", NoProfiler()))
     return _outcome(run.path)

@@ -43,7 +43,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     train.add_argument("--without-ultralytics", action="store_true", help="leave out the ultralytics package")
     train.add_argument("--ablate", action="store_true", help="instead: ours with each item of the recipe switched off in turn")
-    train.add_argument("-o", "--output", type=Path, metavar="DIR", help="keep every log there (default: nothing is kept)")
+    train.add_argument("-o", "--output", type=Path, metavar="DIR", help="keep every log there, in a new folder (default: nothing is kept)")
     # behind the subcommand, too; SUPPRESS: its default must not undo a --json before it
     train.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
@@ -53,6 +53,8 @@ def _run(args: argparse.Namespace) -> Result:
         raise UserError(f"--rounds must be at least 1, not {args.rounds}")
     if args.ablate and (args.peer or len(args.batch) > 1):
         raise UserError("--ablate is about one batch size and no peer: give one number to --batch, and leave --peer out")
+    if args.output and args.output.is_dir() and any(args.output.iterdir()):
+        raise UserError(f"{args.output} is not empty: figures of another bench would be taken for new ones; choose another -o")
     threads = args.threads or available_cores()
     contenders = [Contender(OURS, {"weights": args.weights})]
     if not args.ablate:
@@ -86,11 +88,13 @@ _SUMMARY = ("ratio_equal_threads", "ratio_default", "ceiling_fraction")
 
 
 def _peers(given: list[str]) -> list[Contender]:
-    found = []
+    found: list[Contender] = []
     for text in given:
         name, mark, command = text.partition("=")
         if not name or not mark or not command:
             raise UserError(f"--peer {text!r}: write NAME=COMMAND, such as 'repo=python train.py --data {{data}} --batch {{batch}}'")
+        if name in (OURS, EQUAL, DEFAULT, *(peer.name for peer in found)):
+            raise UserError(f"--peer {text!r}: there is a trainer called {name} already; give this one another name")
         found.append(Contender(name, {}, command))
     return found
 
