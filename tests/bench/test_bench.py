@@ -85,6 +85,14 @@ def test_a_folder_with_results_is_refused(tmp_path: Path, capsys: pytest.Capture
     assert "out is not empty" in capsys.readouterr().err
 
 
+def test_threads_are_what_everyone_can_take(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(verbs, "available_cores", lambda: 16)
+    assert (verbs._threads(None, 8), verbs._threads(3, 8)) == (8, 3)
+    assert (verbs._threads(None, None), verbs._threads(12, None)) == (16, 12)
+    assert main(["bench", "train", "--threads", "9"]) == 2
+    assert "--threads 9: ultralytics takes 8 at most" in capsys.readouterr().err
+
+
 def test_too_small_a_data_set_is_said(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has 12 train images, fewer than 40"):
         subset(str(data), tmp_path / "out", 40)

@@ -35,7 +35,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--img", type=int, default=416, help="side of the network input in pixels (default: 416)")
     train.add_argument("--epochs", type=int, default=2, help="epochs; the last one is timed (default: 2)")
     train.add_argument("--rounds", type=int, default=1, help="times that everyone's turn comes (default: 1); seeds with --ablate")
-    train.add_argument("--threads", type=int, help="CPU threads of all but `as it comes` (default: every core)")
+    train.add_argument(
+        "--threads", type=int, help="CPU threads, but for `as it comes` (default: every core, beside ultralytics 8 at most)"
+    )
     train.add_argument("--weights", default="", help="initial weights of ours (default: from scratch, as the peers start)")
     train.add_argument(
         "--peer", action="append", default=[], metavar="NAME=COMMAND",
@@ -55,11 +57,12 @@ def _run(args: argparse.Namespace) -> Result:
         raise UserError("--ablate is about one batch size and no peer: give one number to --batch, and leave --peer out")
     if args.output and args.output.is_dir() and any(args.output.iterdir()):
         raise UserError(f"{args.output} is not empty: figures of another bench would be taken for new ones; choose another -o")
-    threads = args.threads or available_cores()
+    beside_ultralytics = not args.ablate and not args.without_ultralytics
+    threads = _threads(args.threads, ultralytics.MOST_THREADS if beside_ultralytics else None)
     contenders = [Contender(OURS, {"weights": args.weights})]
     if not args.ablate:
         contenders += _peers(args.peer)
-        if not args.without_ultralytics:
+        if beside_ultralytics:
             ultralytics.find()
             contenders += [Contender(EQUAL, {"engine": "ultralytics"}), Contender(DEFAULT, {"engine": "ultralytics", "threads": None})]
     with tempfile.TemporaryDirectory() as temporary:
@@ -85,6 +88,16 @@ def _run(args: argparse.Namespace) -> Result:
 
 
 _SUMMARY = ("ratio_equal_threads", "ratio_default", "ceiling_fraction")
+
+
+def _threads(given: int | None, most: int | None) -> int:
+    """CPU threads of everyone. Raises UserError for more than `most`, which one of them can take."""
+    cores = available_cores()
+    if given is None:
+        return cores if most is None else min(cores, most)
+    if most is not None and given > most:
+        raise UserError(f"--threads {given}: ultralytics takes {most} at most; give {most} or fewer, or --without-ultralytics")
+    return given
 
 
 def _peers(given: list[str]) -> list[Contender]:
