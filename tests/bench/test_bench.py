@@ -16,7 +16,7 @@ from yoloperf.core.spec import TrialSpec
 from yoloperf.datasets import smear
 
 ROOT = Path(__file__).parents[2]
-SPEC = TrialSpec(cfg="yolov3-tiny")
+SPEC = TrialSpec(cfg="yolov3-tiny", threads=2)
 OUTCOME = Outcome("ok", None, 10.0, 5.0, 100, 200, 0.5, 2, "fp32", 1e9)
 
 
@@ -32,8 +32,16 @@ def data(tmp_path: Path) -> Path:
 def test_ours_beside_a_peer_and_the_ceiling(data: Path, tmp_path: Path) -> None:
     """The peer is train.py by its own command line in the 2020 form, read from its log like any other trainer."""
     peer = f"twin={sys.executable} {ROOT / 'train.py'} --img {{img}} --batch {{batch}} --epochs {{epochs}} --data {{data}} --cfg {{model}}"
+    peer += " --threads {threads} --save-dir {save_dir}"
     command = ["bench", "train", "--data", str(data), "--img", "64", "--batch", "4", "--epochs", "1", "--threads", "1", "--images", "8"]
-    command += ["--without-ultralytics", "--peer", f"{peer} --save-dir {{save_dir}} --threads 1", "-o", str(tmp_path / "out"), "--json"]
+    command += [
+        "--without-ultralytics",
+        "--peer",
+        f"{peer} --save-dir {{save_dir}} --threads {{threads}}",
+        "-o",
+        str(tmp_path / "out"),
+        "--json",
+    ]
     done = subprocess.run([sys.executable, "-m", "yoloperf", *command], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -61,7 +69,7 @@ def test_everyone_takes_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def test_peer_command_that_cannot_be_filled_in_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"may use \{data\}, \{batch\}"):
+    with pytest.raises(UserError, match=r"may use \{data\}, \{model\}, .*\{threads\}"):
         contest.run(Contender("x", {}, "train {batchsize}"), SPEC, tmp_path)
 
 
@@ -70,6 +78,11 @@ def test_peers_have_logs_and_folders_of_their_own(tmp_path: Path) -> None:
         contest.run(Contender(name, {}, f"echo {name} {{save_dir}}"), SPEC, tmp_path / "round-1")
     said = [next(path for path in tmp_path.glob(f"round-1/{name}/*.txt")).read_text().splitlines()[0] for name in ("a", "b")]
     assert said == [f"{name} {tmp_path}/round-1/{name}/peer" for name in ("a", "b")]
+
+
+def test_a_peer_is_told_how_many_threads(tmp_path: Path) -> None:
+    contest.run(Contender("a", {}, "sh -c 'echo {threads} $OMP_NUM_THREADS'"), SPEC, tmp_path)
+    assert (tmp_path / "a" / "peer.txt").read_text().startswith("2 2\n")
 
 
 @pytest.mark.parametrize("names", [("a", "a"), ("yoloperf",), (verbs.EQUAL,)])

@@ -1,5 +1,6 @@
 """Trainers side by side: the same images, model class, size and batch, one after the other, round after round."""
 
+import os
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -81,17 +82,26 @@ def run(contender: Contender, spec: TrialSpec, folder: Path) -> Outcome:
 
 
 def _run_command(command: str, spec: TrialSpec, folder: Path) -> Outcome:
-    """A peer's own command line; what its log tells is read by the parser."""
+    """A peer's own command line, told of the threads by its flags and OpenMP's; what its log tells is read by the parser."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = {"data": Path(spec.data).resolve(), "batch": spec.batch_size, "epochs": spec.epochs, "img": spec.img_size, "model": spec.model}
+    values = {
+        "data": Path(spec.data).resolve(),
+        "model": spec.model,
+        "batch": spec.batch_size,
+        "epochs": spec.epochs,
+        "img": spec.img_size,
+        "threads": spec.threads,
+        "save_dir": folder / "peer",
+    }
     try:
-        words = shlex.split(command.format(**values, save_dir=folder / "peer"))
+        words = shlex.split(command.format(**values))
     except (KeyError, IndexError, ValueError) as error:
-        known = ", ".join(f"{{{name}}}" for name in (*values, "save_dir"))
+        known = ", ".join(f"{{{name}}}" for name in values)
         raise UserError(f"peer command {command!r} cannot be filled in ({error}); it may use {known}") from error
     log = folder / "peer.txt"
     with log.open("wb") as output:
-        subprocess.run(gnu_time.wrap(words), stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
+        said: dict[str, Any] = {"stdout": output, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+        subprocess.run(gnu_time.wrap(words), **said, env={**os.environ, "OMP_NUM_THREADS": str(spec.threads)}, check=False)
     return _outcome(log)
 
 

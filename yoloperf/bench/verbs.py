@@ -35,13 +35,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--img", type=int, default=416, help="side of the network input in pixels (default: 416)")
     train.add_argument("--epochs", type=int, default=2, help="epochs; the last one is timed (default: 2)")
     train.add_argument("--rounds", type=int, default=1, help="times that everyone's turn comes (default: 1); seeds with --ablate")
-    train.add_argument(
-        "--threads", type=int, help="CPU threads, but for `as it comes` (default: every core, beside ultralytics 8 at most)"
-    )
+    train.add_argument("--threads", type=int, help="CPU threads, but for `as it comes` (default: every core, beside ultralytics 8 at most)")
     train.add_argument("--weights", default="", help="initial weights of ours (default: from scratch, as the peers start)")
     train.add_argument(
         "--peer", action="append", default=[], metavar="NAME=COMMAND",
-        help="another trainer: its command line with {data} (YAML in YOLO layout) {model} {batch} {epochs} {img} {save_dir}; repeatable",
+        help="another trainer: its command line with {data} (YAML in YOLO layout) {model} {batch} {epochs} {img} {threads} {save_dir}; "
+        "OMP_NUM_THREADS is set for it; repeatable",
     )  # fmt: skip
     train.add_argument("--without-ultralytics", action="store_true", help="leave out the ultralytics package")
     train.add_argument("--ablate", action="store_true", help="instead: ours with each item of the recipe switched off in turn")

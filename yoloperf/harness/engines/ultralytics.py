@@ -73,6 +73,11 @@ def command(spec: TrialSpec, run: RunDir, resume: bool) -> list[str]:
     return [find(), "detect", "train", *(f"{name}={value}" for name, value in given.items())]
 
 
+def threads(spec: TrialSpec) -> int:
+    """CPU threads that it uses: NUM_THREADS of its utils/__init__.py where none are given."""
+    return spec.threads or min(MOST_THREADS, max(1, (os.cpu_count() or 1) - 1))
+
+
 def environment(spec: TrialSpec) -> dict[str, str]:
     """With `threads` given it is told of one core more, since it leaves one free."""
     if spec.threads is None:
@@ -98,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"ultralytics: {error}", file=sys.stderr)
         return 2
-    emit("run_start", spec=asdict(spec), engine="ultralytics", model=spec.model, dataset=Path(spec.data).stem, threads=spec.threads)
+    emit("run_start", spec=asdict(spec), engine="ultralytics", model=spec.model, dataset=Path(spec.data).stem, threads=threads(spec))
     this = os.getpid()
     process = subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(spec), preexec_fn=lambda: die_with_parent(this)
