@@ -11,13 +11,14 @@ import pytest
 from yoloperf.bench import ablation, contest, verbs
 from yoloperf.bench.contest import Contender, Outcome, middle, ratios, subset
 from yoloperf.cli import main
+from yoloperf.core import events
 from yoloperf.core.errors import UserError
 from yoloperf.core.spec import TrialSpec
 from yoloperf.datasets import smear
 
 ROOT = Path(__file__).parents[2]
 SPEC = TrialSpec(cfg="yolov3-tiny", threads=2)
-OUTCOME = Outcome("ok", None, 10.0, 5.0, 100, 200, 0.5, 2, "fp32", 1e9)
+OUTCOME = Outcome("ok", None, 10.0, 5.0, 100, 200, 0.5, 2, "fp32", 1e9, 10.0)
 
 
 @pytest.fixture
@@ -125,12 +126,34 @@ def test_worth_of_an_item_is_the_loss_without_it(monkeypatch: pytest.MonkeyPatch
         if contender.name == "mosaic":
             assert "mosaic: 0.0" in Path(contender.changed["hyp"]).read_text()
             return replace(OUTCOME, map50=0.4 + seed)
-        return replace(OUTCOME, map50=0.5 + seed, images_per_s=5.0 if contender.changed.get("precision") == "fp32" else 10.0)
+        return replace(OUTCOME, map50=0.5 + seed, images_per_s_of_all=5.0 if contender.changed.get("precision") == "fp32" else 10.0)
 
     monkeypatch.setattr(contest, "run", run)
     found = {worth.item: worth for worth in ablation.ablate(SPEC, 3, tmp_path, lambda *said: None)}
     assert found["mosaic"].map50_gain == pytest.approx(0.1) and found["mosaic"].map50_spread == pytest.approx(0)
     assert found["fastest arithmetic (fp32)"].speed_gain == 2.0 and found["mirroring"].map50_gain == pytest.approx(0)
+
+
+def test_rates_of_the_last_epoch_and_of_all(tmp_path: Path) -> None:
+    """100 images in 40 s with mosaic and in 10 s without are 10 images/s in the last epoch and 4 in both."""
+    log = tmp_path / "console.log"
+    with log.open("w") as stream:
+        events.emit("run_start", stream, spec={"cfg": "yolov3-tiny"}, engine="yoloperf", train_images=100)
+        for epoch, seconds in ((1, 40.0), (2, 10.0)):
+            events.emit("epoch", stream, epoch=epoch, train_s=seconds)
+        events.emit("run_end", stream, status="ok", epochs_done=2)
+    outcome = contest._outcome(log)
+    assert (outcome.status, outcome.images_per_s, outcome.images_per_s_of_all) == ("ok", 10.0, 4.0)
+
+
+def test_an_ablation_whose_trainings_failed_says_so(
+    monkeypatch: pytest.MonkeyPatch, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ablation, "_RECIPE", {})
+    monkeypatch.setattr(ablation, "_SPEC", {"images decoded once": {"cache": "none"}})
+    code = main(["bench", "train", "--ablate", "--data", str(data), "--weights", str(tmp_path / "none.pt"), "--epochs", "1", "--json"])
+    failed = json.loads(capsys.readouterr().out)["failed"]
+    assert code == 1 and [text.split(":")[0] for text in failed] == ["everything, seed 0", "images decoded once, seed 0"]
 
 
 def test_ablation_begins_with_the_weights_that_were_given(monkeypatch: pytest.MonkeyPatch, data: Path, tmp_path: Path) -> None:

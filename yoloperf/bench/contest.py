@@ -35,7 +35,8 @@ class Contender:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One command of one contender. images_per_s: training images over the duration of the last epoch's steps, by its own clock."""
+    """One command of one contender. images_per_s: training images over the duration of the last epoch's steps, by its own clock;
+    images_per_s_of_all: the same of all epochs together."""
 
     status: str
     reason: str | None
@@ -47,6 +48,7 @@ class Outcome:
     threads: int | None
     arithmetic: str | None
     flops_per_image: float | None
+    images_per_s_of_all: float | None
 
 
 FIGURES = ("images_per_s", "wall_s", "max_rss_bytes", "tree_peak_bytes", "map50")
@@ -108,19 +110,26 @@ def _run_command(command: str, spec: TrialSpec, folder: Path) -> Outcome:
 def _outcome(log: Path) -> Outcome:
     found = parse_paths([log])
     if not found.runs:
-        return Outcome("failed", f"no run in {log}", *[None] * 8)
+        return Outcome("failed", f"no run in {log}", *[None] * 9)
     row: RunRecord = found.runs[-1]
-    last = max((epoch for epoch in found.epochs if epoch.run_id == row.run_id), key=lambda epoch: epoch.epoch or 0, default=None)
-    seconds = last.train_s if last else None
+    epochs = sorted((epoch for epoch in found.epochs if epoch.run_id == row.run_id), key=lambda epoch: epoch.epoch or 0)
+    seconds = [epoch.train_s for epoch in epochs]
     return Outcome(
         status=row.status or "incomplete",
         reason=row.reason,
-        images_per_s=row.train_images / seconds if row.train_images and seconds else None,
+        images_per_s=_rate(row.train_images, seconds[-1:]),
         **{name: getattr(row, name) for name in FIGURES[1:]},
         threads=row.threads,
         arithmetic=row.precision_mode,
         flops_per_image=row.flops_per_image,
+        images_per_s_of_all=_rate(row.train_images, seconds),
     )
+
+
+def _rate(images: int | None, seconds: Sequence[float | None]) -> float | None:
+    """Images a second of epochs that took so long, each with all images; None where one's time is not known."""
+    known = [each for each in seconds if each]
+    return images * len(known) / sum(known) if images and known and len(known) == len(seconds) else None
 
 
 def contest(

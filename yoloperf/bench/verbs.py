@@ -186,7 +186,11 @@ _SHOW = ("{:.1f}".format, show_seconds, show_bytes, show_bytes, "{:.3f}".format)
 
 
 def _ablate(spec: TrialSpec, rounds: int, folder: Path, facts: dict[str, Any]) -> Result:
+    failed: list[str] = []
+
     def tell(name: str, number: int, outcome: Outcome) -> None:
+        if outcome.status != "ok":
+            failed.append(f"{name}, seed {number - 1}: {outcome.reason}")
         score = "no mAP" if outcome.map50 is None else f"mAP@0.5 {outcome.map50:.3f}"
         print(f"  seed {number - 1}: {name}: {score} {outcome.reason or ''}".rstrip(), flush=True)
 
@@ -200,7 +204,7 @@ def _ablate(spec: TrialSpec, rounds: int, folder: Path, facts: dict[str, Any]) -
     print()
     print(*lines(rows), sep="\n")
     result = {**facts, "model": spec.cfg, "batch_size": spec.batch_size, "epochs": spec.epochs, "seeds": rounds}
-    return 0, {**result, "items": [asdict(worth) for worth in found]}
+    return int(bool(failed)), {**result, "items": [asdict(worth) for worth in found], "failed": failed}
 
 
 def _facts() -> dict[str, Any]:
