@@ -181,8 +181,17 @@ def test_of_two_rounds_neither_is_preferred(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_what_else_differs_is_said() -> None:
     row = {"flops_per_image": {"yoloperf": 2e11, "a": 3e11, "b": None}, "arithmetic": {"yoloperf": "bf16", "a": "fp32", "b": None}}
-    assert verbs._differences(row) == [
+    assert verbs._differences(row, 2) == [
         "yoloperf: bf16, 200.0 GFLOP a training image",
         "a: fp32, 300.0 GFLOP a training image (1.50 x ours)",
         "b: arithmetic unknown, operations unknown",
+        "mosaic in the timed epoch: yoloperf no",
     ]
+
+
+def test_who_had_mosaic_in_the_timed_epoch_is_said() -> None:
+    """A single epoch of ours is one with mosaic, the last of several is not; ultralytics' last one never is."""
+    row = {"flops_per_image": {verbs.OURS: 2e11, verbs.EQUAL: 3e11}, "arithmetic": {verbs.OURS: "bf16", verbs.EQUAL: "fp32"}}
+    for epochs, ours in ((1, "yes"), (2, "no"), (20, "no")):
+        wanted = f"mosaic in the timed epoch: yoloperf {ours}, ultralytics no (it closes mosaic for its last 10 epochs)"
+        assert wanted in verbs._differences(row, epochs)

@@ -12,9 +12,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import yaml
+
 from yoloperf.bench.ablation import ablate
 from yoloperf.bench.contest import FIGURES, Contender, Outcome, contest, lines, middle, ratios, subset
-from yoloperf.core.environment import collect
+from yoloperf.core.environment import SOURCE_ROOT, collect
 from yoloperf.core.errors import UserError
 from yoloperf.core.limits import available_cores
 from yoloperf.core.spec import TrialSpec
@@ -81,7 +83,7 @@ def _run(args: argparse.Namespace) -> Result:
         rows = [_measure(spec, contenders, args.rounds, folder) for spec in specs]
     print()
     print(*lines(_table(rows)), sep="\n")
-    print(*_differences(rows[0]), sep="\n")
+    print(*_differences(rows[0], args.epochs), sep="\n")
     result = {**facts, "model": args.model, "img_size": args.img, "epochs": args.epochs, "threads": threads, "batches": rows}
     return int(any(row["failed"] for row in rows)), {**result, **{key: rows[0][key] for key in (*FIGURES, *_SUMMARY)}}
 
@@ -169,17 +171,27 @@ def _table(rows: list[dict[str, Any]]) -> list[list[str]]:
     return [head, *body]
 
 
-def _differences(row: dict[str, Any]) -> list[str]:
-    """What else is not the same: arithmetic, and the operations of networks that have one name."""
+def _differences(row: dict[str, Any], epochs: int) -> list[str]:
+    """What else is not the same: arithmetic, the operations of networks that have one name, and the pictures."""
     own = row["flops_per_image"][OURS]
     said = []
     for name, flops in row["flops_per_image"].items():
         work = f"{flops / 1e9:.1f} GFLOP a training image" if flops else "operations unknown"
         against = f" ({flops / own:.2f} x ours)" if flops and own and name != OURS else ""
         said.append(f"{name}: {row['arithmetic'][name] or 'arithmetic unknown'}, {work}{against}")
+    mosaic = f"mosaic in the timed epoch: {OURS} {'yes' if _timed_with_mosaic(epochs) else 'no'}"
     if EQUAL in row["flops_per_image"]:
+        said.append(f"{mosaic}, ultralytics no (it closes mosaic for its last 10 epochs)")
         said.append("changed for ultralytics: nbs is the batch size: every batch is a step; no plots; no retry with half a batch")
+    else:
+        said.append(mosaic)
     return said
+
+
+def _timed_with_mosaic(epochs: int) -> bool:
+    """Whether the last epoch is one of ours with mosaic: those before the recipe's plain ones, as Trainer.run_epoch counts them."""
+    recipe = yaml.safe_load((SOURCE_ROOT / "cfg" / "hyp" / "default.yaml").read_text())
+    return bool(recipe["mosaic"] > 0 and epochs <= round(epochs * (1 - recipe["plain_epochs"])))
 
 
 _SHOW = ("{:.1f}".format, show_seconds, show_bytes, show_bytes, "{:.3f}".format)
