@@ -41,7 +41,9 @@ class TrialSpec:
     lr_scale: float = _option(1.0, "factor on the learning rate of the recipe", "lr")
     seed: int = _option(0, "seed of the initial head, the image order and the augmentation")
     hyp: str = _option("default", "recipe YAML: a path, or a name in cfg/hyp/")
-    precision: str = _option("auto", "arithmetic of the convolutions; auto takes the fastest that the device does well", choices=PRECISIONS)
+    precision: str = _option(
+        "auto", "arithmetic of the convolutions, validation's included; auto is the fastest that the device does well", choices=PRECISIONS
+    )
     device: str = _option("auto", "auto, cpu, or the index of a CUDA device such as 0; several, such as 0,1, train together (torchrun)")
     threads: int | None = _option(None, "CPU threads (default: every core this process may use)")
     workers: int | None = _option(None, "threads that load images (default: one a core)")
