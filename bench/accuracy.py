@@ -3,7 +3,7 @@
 Everyone starts from the same Darknet weights. The package has no reader for them, so its own file is written here: its convolutions
 and batch norms are those of Tiny-YOLOv3 but for the detecting head, which is another and starts fresh, and it is told to keep
 Darknet's activation. `ultralytics, from scratch` is the package as it comes without a download. One evaluator scores them all, each
-by the weights after the last epoch.
+by the weights after the last epoch, in fp32.
 
     YOLOPERF_ULTRALYTICS=.peer/bin/yolo python bench/accuracy.py --data bccd.yaml --weights yolov3-tiny.weights -o out/accuracy
 
@@ -68,7 +68,8 @@ def ours(precision: str) -> Callable[[argparse.Namespace, Path, Path, int], dict
         }  # fmt: skip
         _call([sys.executable, "train.py", *(str(word) for pair in given.items() for word in pair)], folder)
         last = folder / "weights" / "last.pt"
-        command = ["-m", "yoloperf", "evaluate", "--weights", last, "--data", data, "--split", "test", "--img", args.img, "--json"]
+        command = ["-m", "yoloperf", "evaluate", "--weights", last, "--data", data, "--split", "test", "--img", args.img]
+        command += ["--precision", "fp32", "--json"]
         done = subprocess.run([sys.executable, *map(str, command)], stdout=subprocess.PIPE, text=True, check=True)
         found: dict[str, float | None] = json.loads(done.stdout)
         return found

@@ -12,6 +12,7 @@ import yaml
 
 from tests.conftest import missing
 from yoloperf.core.errors import UserError
+from yoloperf.core.events import read
 from yoloperf.core.rundir import RunDir
 from yoloperf.core.spec import TrialSpec
 from yoloperf.datasets import smear
@@ -95,6 +96,18 @@ def test_batch_threads_and_folder_arrive(fake: Write) -> None:
     for part in ("'batch=6'", "'nbs=12'", "'model=yolov3-tiny.yaml'", f"'project={folder / 'logs'}'", "'name=run'", "'device=cpu'"):
         assert part in told
     assert told.endswith(" 4"), "one core more than the threads that it shall use"
+
+
+@pytest.mark.parametrize(("given", "cores", "threads"), [(None, 1, 1), (None, 4, 3), (None, 64, 8), (2, 64, 2)])
+def test_its_threads_are_known_though_it_chose_them(monkeypatch: pytest.MonkeyPatch, given: int | None, cores: int, threads: int) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert ultralytics.threads(TrialSpec(cfg="yolov3-tiny", threads=given)) == threads
+
+
+def test_its_threads_are_said(fake: Write) -> None:
+    folder = fake("")
+    done = _train("--data", str(folder / "a.yaml"), "--save-dir", str(folder / "run"))
+    assert read(done.stdout.splitlines())[0][0]["threads"] == min(8, max(1, (os.cpu_count() or 1) - 1))
 
 
 def test_a_smaller_batch_is_out_of_memory(fake: Write) -> None:

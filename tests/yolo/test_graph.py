@@ -2,8 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,41 +11,18 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from yoloperf.core.rundir import RunDir
-from yoloperf.core.spec import TrialSpec
-from yoloperf.datasets.cache import cache_folder
-from yoloperf.datasets.config import load_data_config
-from yoloperf.datasets.labels import load_split
+from tests.yolo.conftest import SMALL
 from yoloperf.yolo import clock
 from yoloperf.yolo import graph as graphs
 from yoloperf.yolo.darknet import Darknet, with_classes
-from yoloperf.yolo.device import Compute
 from yoloperf.yolo.graph import GraphedStep, obstacle
-from yoloperf.yolo.images import open_images
-from yoloperf.yolo.interrupt import Interrupts
 from yoloperf.yolo.loss import DetectionLoss
-from yoloperf.yolo.optimise import Optimizer
 from yoloperf.yolo.recipe import load_recipe
 from yoloperf.yolo.trainer import Trainer
 from yoloperf.yolo.world import World
 
 CPU = torch.device("cpu")
 
-_CONVOLUTION = "[convolutional]\nbatch_normalize=1\nfilters={}\nsize=3\nstride={}\npad=1\nactivation=leaky\n"
-_HEAD = "[convolutional]\nfilters=21\nsize=1\n[yolo]\nclasses=2\nnew_coords={}\nmask={}\nanchors=8,8, 16,16, 24,24, 12,20, 20,12, 30,30\n"
-SMALL = (  # every kind of layer, few weights
-    "[net]\nchannels=3\n"
-    + _CONVOLUTION.format(8, 2)
-    + "[maxpool]\nsize=2\nstride=2\n"
-    + _CONVOLUTION.format(16, 2)
-    + _CONVOLUTION.format(16, 1)
-    + "[shortcut]\nfrom=-2\n[maxpool]\nsize=2\nstride=1\n"
-    + _CONVOLUTION.format(16, 2)
-    + _HEAD.format(1, "3,4,5")
-    + "[route]\nlayers=-3\n[upsample]\nstride=2\n[route]\nlayers=-1,4\n"
-    + _HEAD.format(0, "0,1,2")
-)
-MakeDataset = Callable[..., Path]
 MakeTrainer = Callable[..., Trainer]
 
 
@@ -129,36 +104,18 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> _Recorder:
 
 
 @pytest.fixture
-def make_trainer(make_dataset: MakeDataset, tmp_path: Path) -> Iterator[MakeTrainer]:
-    """A trainer of 8 pictures in batches of 3, whose steps are made as for a GPU."""
-    data = make_dataset()
-    config = load_data_config(str(data))
-    split = load_split(config, "train")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with ThreadPoolExecutor(1) as pool:
-        images = open_images(split, 64, "ram", cache_folder(config), 1)
+def make_recorded(make_trainer: MakeTrainer, recorder: _Recorder) -> MakeTrainer:
+    """A trainer whose steps are recorded and replayed."""
 
-        def make(name: str, precision: str = "fp32", optimizer: str = "adamw", recorder: _Recorder | None = None) -> Trainer:
-            torch.manual_seed(0)
-            network = Darknet(SMALL)
-            spec = TrialSpec(data=str(data), cfg="yolov3-tiny", batch_size=3, img_size=64, epochs=9)
-            recipe = load_recipe("default")
-            recipe = type(recipe)(**(vars(recipe) | {"optimizer": optimizer}))
-            compute = Compute(CPU, "bf16" if precision == "fp16" else precision, 1)
-            world, rundir = World(CPU), RunDir(tmp_path / name)
-            trainer = Trainer(spec, recipe, network, list(config.names), compute, split, images, pool, rundir, Interrupts(), world)
-            trainer.optimizer = Optimizer(trainer.network, recipe, capturable=True)
-            trainer.scaler = torch.amp.GradScaler("cpu", enabled=precision == "fp16")  # bf16 stands in: no CPU trains in fp16
-            if recorder:
-                trainer.graph = GraphedStep(trainer.device_step, trainer.optimizer.zero_grad, 3, 64, trainer.batches.most_boxes, CPU)
-                scales = [torch.full((), 2.0**16), torch.zeros((), dtype=torch.int32)]  # what GradScaler makes in the first step
-                trainer.scaler._scale, trainer.scaler._growth_tracker = scales if precision == "fp16" else (None, None)
-                recorder.state = [*trainer.network.state_dict().values(), *_tensors(trainer.optimizer.state_dict()), *scales]
-            return trainer
+    def make(name: str, precision: str = "fp32", optimizer: str = "adamw") -> Trainer:
+        trainer = make_trainer(name, precision, optimizer)
+        trainer.graph = GraphedStep(trainer.device_step, trainer.optimizer.zero_grad, 3, 64, trainer.batches.most_boxes, CPU)
+        scales = [torch.full((), 2.0**16), torch.zeros((), dtype=torch.int32)]  # what GradScaler makes in the first step
+        trainer.scaler._scale, trainer.scaler._growth_tracker = scales if precision == "fp16" else (None, None)
+        recorder.state = [*trainer.network.state_dict().values(), *_tensors(trainer.optimizer.state_dict()), *scales]
+        return trainer
 
-        yield make
-    torch.set_num_threads(threads)
+    return make
 
 
 def _tensors(content: object) -> list[Tensor]:
@@ -184,10 +141,12 @@ def _same(one: Trainer, other: Trainer) -> None:
 
 
 @pytest.mark.parametrize(("precision", "optimizer"), [("fp32", "adamw"), ("bf16", "adamw"), ("fp16", "adamw"), ("fp32", "sgd")])
-def test_replayed_steps_train_as_launched_ones(precision: str, optimizer: str, make_trainer: MakeTrainer, recorder: _Recorder) -> None:
+def test_replayed_steps_train_as_launched_ones(
+    precision: str, optimizer: str, make_trainer: MakeTrainer, make_recorded: MakeTrainer, recorder: _Recorder
+) -> None:
     """Bit for bit, with a schedule that moves: a learning rate or a gradient that the graph kept would show."""
     launched = make_trainer("launched", precision, optimizer)
-    replayed = make_trainer("replayed", precision, optimizer, recorder)
+    replayed = make_recorded("replayed", precision, optimizer)
     assert _train(launched, 4) == _train(replayed, 4)
     assert recorder.events.count("replay") == 6, "two full batches in each of the epochs 2 to 4"
     assert recorder.events.count("capture on side") == 1
@@ -195,14 +154,14 @@ def test_replayed_steps_train_as_launched_ones(precision: str, optimizer: str, m
     _same(launched, replayed)
 
 
-def test_warm_up_and_capture_are_on_one_stream_that_waits_and_is_waited_for(make_trainer: MakeTrainer, recorder: _Recorder) -> None:
-    _train(make_trainer("run", recorder=recorder), 2)
+def test_warm_up_and_capture_are_on_one_stream_that_waits_and_is_waited_for(make_recorded: MakeTrainer, recorder: _Recorder) -> None:
+    _train(make_recorded("run"), 2)
     warm_up = ["side waits for main", "step on side", "main waits for side"]
     assert recorder.events == [*warm_up, *warm_up, "capture on side", "replay", "replay"]
 
 
-def test_a_checkpoint_is_loaded_into_a_graph_that_runs(make_trainer: MakeTrainer, recorder: _Recorder) -> None:
-    other = make_trainer("one", recorder=recorder)
+def test_a_checkpoint_is_loaded_into_a_graph_that_runs(make_trainer: MakeTrainer, make_recorded: MakeTrainer) -> None:
+    other = make_recorded("one")
     _train(other, 3)
     one = make_trainer("one")
     _train(one, 2)
@@ -214,9 +173,9 @@ def test_a_checkpoint_is_loaded_into_a_graph_that_runs(make_trainer: MakeTrainer
     _same(one, other)
 
 
-def test_a_capture_that_fails_costs_no_step(make_trainer: MakeTrainer, recorder: _Recorder) -> None:
+def test_a_capture_that_fails_costs_no_step(make_trainer: MakeTrainer, make_recorded: MakeTrainer, recorder: _Recorder) -> None:
     recorder.fails = RuntimeError("operation not permitted when stream is capturing\nCompile with ...")
-    launched, failing = make_trainer("launched"), make_trainer("failing", recorder=recorder)
+    launched, failing = make_trainer("launched"), make_recorded("failing")
     assert _train(launched, 3) == _train(failing, 3)
     assert failing.no_graph == "operation not permitted when stream is capturing"
     assert "replay" not in recorder.events and recorder.events.count("capture on side") == 1
@@ -245,9 +204,9 @@ def test_gradients_of_half_a_capture_are_forgotten(recorder: _Recorder) -> None:
     assert result.tolist() == [2, 2, 2] and graphed.reason == "CUDA out of memory. Tried to allocate 2.00 GiB"
 
 
-def test_short_memory_is_left_to_the_steps(make_trainer: MakeTrainer, recorder: _Recorder) -> None:
+def test_short_memory_is_left_to_the_steps(make_recorded: MakeTrainer, recorder: _Recorder) -> None:
     recorder.free_bytes = 29  # and 50 that are cached: a step of 40 fits once, not twice
-    trainer = make_trainer("run", recorder=recorder)
+    trainer = make_recorded("run")
     _train(trainer, 2)
     assert trainer.no_graph is not None and "a step takes 0.0 GiB" in trainer.no_graph
     assert "capture on side" not in recorder.events
@@ -311,7 +270,7 @@ def test_what_has_no_graph_says_why() -> None:
     assert obstacle(world, 1) == "no GPU"
     world.device = torch.device("cuda", 0)
     assert obstacle(world, 1) is None
-    assert obstacle(world, 4) == "gradients are summed over 4 batches"
+    assert obstacle(world, 4) == "gradients are averaged over 4 batches"
     world.size = 2
     assert obstacle(world, 1) == "several processes train together"
 

@@ -1,4 +1,7 @@
+import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -7,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from yoloperf.core import lock
 from yoloperf.core.errors import UserError
 from yoloperf.datasets.labels import Split
 from yoloperf.yolo.images import PAD, DecodedEachTime, letterbox, open_images
@@ -56,4 +60,44 @@ def test_a_broken_image_leaves_no_cache(tmp_path: Path) -> None:
     split.images[2].write_bytes(b"\x89PNG no picture")
     with pytest.raises(UserError, match=r"2\.png is no readable image"):
         open_images(split, 64, "disk", tmp_path / "cache", 1)
-    assert not list((tmp_path / "cache").iterdir())
+    assert not list((tmp_path / "cache").glob("*.u8*"))
+
+
+def test_who_waited_for_another_process_finds_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both see a cold cache; the second gets the lock when the first is done, and decodes nothing."""
+    split, decoded, cache = _split(tmp_path), [], tmp_path / "cache"
+    decode, held = DecodedEachTime.__getitem__, lock.held
+    monkeypatch.setattr(DecodedEachTime, "__getitem__", lambda images, index: decoded.append(index) or decode(images, index))
+
+    @contextlib.contextmanager
+    def after_the_first(*given: object) -> Iterator[int]:
+        monkeypatch.setattr(lock, "held", held)
+        open_images(split, 64, "disk", cache, 1)
+        with held(*given) as descriptor:  # type: ignore[arg-type]
+            yield descriptor
+
+    monkeypatch.setattr(lock, "held", after_the_first)
+    assert [int(image.max()) for image in open_images(split, 64, "disk", cache, 1)] == [0, 10, 20]
+    assert decoded == [0, 1, 2]
+
+
+def test_nobody_decodes_while_another_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split, cache = _split(tmp_path), tmp_path / "cache"
+    decode, free = DecodedEachTime.__getitem__, []
+
+    def look(images: DecodedEachTime, index: int) -> object:
+        free.extend(path for path in cache.glob("*.lock") if not lock.is_held(path))
+        return decode(images, index)
+
+    monkeypatch.setattr(DecodedEachTime, "__getitem__", look)
+    open_images(split, 64, "disk", cache, 1)
+    assert len(list(cache.glob("*.lock"))) == 1 and not free
+
+
+def test_a_file_system_without_locks_is_decoded_to_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    open_images(_split(tmp_path), 64, "disk", tmp_path / "cache", 1)
+    assert len(list((tmp_path / "cache").glob("*.u8"))) == 1

@@ -185,6 +185,49 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_before(
     assert main([*_flags(data, run.path), "--resume"]) == 0
 
 
+def _lose_it(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals | None = None) -> None:
+    """From the step on the network's weights are NaN; then the signal comes."""
+    train_step = Trainer.train_step
+
+    def poisoned(self: Trainer, *batch: object) -> object:
+        if self.step == step:
+            next(self.network.parameters()).data.fill_(float("nan"))
+            if number:
+                os.kill(os.getpid(), number)
+        return train_step(self, *batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "train_step", poisoned)
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGINT])
+def test_a_training_that_diverged_failed_and_keeps_its_checkpoints(
+    make_dataset: MakeDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals | None,
+) -> None:
+    """NaN from the second epoch on, whether it comes to the epoch's end or a signal cuts it short."""
+    run = RunDir(tmp_path / "run")
+    _lose_it(monkeypatch, 4, number)
+    assert main(_flags(make_dataset(), run.path)) == 2
+    said = capsys.readouterr()
+    assert "the loss is not finite in epoch 2 (NaN or infinity): train anew with an --lr-scale below 1" in said.err
+    end = read(said.out.splitlines())[0][-1]
+    assert (end["key"], end["status"], end["epochs_done"]) == ("run_end", "failed", 1)
+    assert load_weights(run.last_weights).training["epochs_done"] == 1
+    for path in (run.last_weights, run.best_weights):
+        assert all(tensor.isfinite().all() for tensor in load_weights(path).state.values())
+
+
+def test_a_learning_rate_that_is_far_too_high_leaves_no_weights(
+    make_dataset: MakeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(_flags(make_dataset(), tmp_path / "run", lr=1e38)) == 2
+    assert "not finite in epoch 1 (NaN or infinity): train anew with an --lr-scale below 1e+38" in capsys.readouterr().err
+    assert not list((tmp_path / "run" / "weights").iterdir())
+
+
 def test_cudnn_is_called_as_its_releases_are() -> None:
     assert [train._cudnn(number) for number in (91002, 8907, None)] == ["9.10.2", "8.9.7", None]
 
@@ -201,6 +244,27 @@ def test_resume_refuses_other_settings(make_dataset: MakeDataset, tmp_path: Path
     assert main(_flags(data, tmp_path / "run", epochs=1)) == 0
     assert main([*_flags(data, tmp_path / "run", epochs=1, batch=4), "--resume"]) == 2
     assert "batch_size 3 -> 4" in capsys.readouterr().err
+
+
+def test_resume_without_a_folder_goes_on_in_the_newest(
+    make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same command with --resume after Ctrl-C: neither a new folder nor one whose name only begins alike."""
+    monkeypatch.chdir(tmp_path)
+    flags = _flags(make_dataset(), tmp_path)[:-2]
+    assert main([*flags, "--resume"]) == 2
+    assert "nothing to resume: there is no runs/train/exp/weights/last.pt" in capsys.readouterr().err
+    for name in ("exp", "exp", "exp-other"):
+        assert main([*flags, "--epochs", "1", "--name", name]) == 0
+    train_step = Trainer.train_step
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "train_step", lambda *given: (os.kill(os.getpid(), signal.SIGINT), train_step(*given))[1])
+        assert main(flags) == 128 + signal.SIGINT
+    assert "--resume goes on from runs/train/exp3/weights/last.pt" in capsys.readouterr().out
+    assert main([*flags, "--resume"]) == 0
+    assert "continuing after epoch 0 and 1 steps" in capsys.readouterr().out
+    assert sorted(path.name for path in Path("runs/train").iterdir()) == ["exp", "exp-other", "exp2", "exp3"]
+    assert load_weights(RunDir("runs/train/exp3").last_weights).training["epochs_done"] == 2
 
 
 def test_batch_is_the_batch_that_is_stepped(make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

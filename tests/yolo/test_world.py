@@ -41,6 +41,16 @@ Trainer.train_step = step_and_signal
 raise SystemExit(main())
 """
 
+# train.py whose second process gets a loss of NaN
+DIVERGING = """
+from yoloperf.yolo.train import main
+from yoloperf.yolo.trainer import Trainer
+
+train_step = Trainer.train_step
+Trainer.train_step = lambda self, *batch: train_step(self, *batch) * (1.0 if self.world.main else float("nan"))
+raise SystemExit(main())
+"""
+
 
 def _torchrun(*flags: str, script: Path = ROOT / "train.py") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), *flags]
@@ -79,6 +89,15 @@ def test_all_processes_stop_after_the_same_step_and_go_on_from_it(make_dataset: 
     ends = [next(event for event in read(done.stdout.splitlines())[0] if event.get("epoch") == 2) for done in (whole, resumed)]
     for name in ("box_loss", "obj_loss", "cls_loss"):
         assert ends[1][name] == pytest.approx(ends[0][name], rel=1e-6), name
+
+
+def test_what_diverges_in_one_process_ends_all(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    script = tmp_path / "diverging.py"
+    script.write_text(DIVERGING)
+    done = _torchrun(*_flags(make_dataset(), tmp_path / "run"), script=script)
+    assert done.returncode != 0 and done.stderr.count("train.py: the loss is not finite in epoch 1") == 1
+    end = read(done.stdout.splitlines())[0][-1]
+    assert (end["status"], end["epochs_done"]) == ("failed", 0)
 
 
 def test_batch_smaller_than_the_world_is_refused_once(make_dataset: MakeDataset, tmp_path: Path) -> None:

@@ -35,7 +35,10 @@ _SPEC: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Worth:
-    """What is lost without an item: difference of mAP@0.5 and ratio of images/s, with over without it, mean and spread over seeds."""
+    """What is lost without an item: difference of mAP@0.5 and ratio of images/s, with over without it, mean and spread over seeds.
+
+    The rate is that of all epochs: the last ones are plain whatever the recipe says of mosaic and zoom.
+    """
 
     item: str
     map50_gain: float | None
@@ -61,7 +64,8 @@ def ablate(spec: TrialSpec, seeds: int, folder: Path, tell: Callable[[str, int, 
 def _worth(item: str, whole: list[Outcome], without: list[Outcome]) -> Worth:
     pairs = list(zip(whole, without, strict=True))
     scores = [one.map50 - other.map50 for one, other in pairs if one.map50 is not None and other.map50 is not None]
-    speeds = [one.images_per_s / other.images_per_s for one, other in pairs if one.images_per_s and other.images_per_s]
+    rates = [(one.images_per_s_of_all, other.images_per_s_of_all) for one, other in pairs]
+    speeds = [one / other for one, other in rates if one and other]
     return Worth(item, _mean(scores), _spread(scores), _mean(speeds), _spread(speeds))
 
 

@@ -1,5 +1,6 @@
 """Trainers side by side: the same images, model class, size and batch, one after the other, round after round."""
 
+import os
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +35,8 @@ class Contender:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One command of one contender. images_per_s: training images over the duration of the last epoch's steps, by its own clock."""
+    """One command of one contender. images_per_s: training images over the duration of the last epoch's steps, by its own clock;
+    images_per_s_of_all: the same of all epochs together."""
 
     status: str
     reason: str | None
@@ -46,6 +48,7 @@ class Outcome:
     threads: int | None
     arithmetic: str | None
     flops_per_image: float | None
+    images_per_s_of_all: float | None
 
 
 FIGURES = ("images_per_s", "wall_s", "max_rss_bytes", "tree_peak_bytes", "map50")
@@ -54,12 +57,11 @@ FIGURES = ("images_per_s", "wall_s", "max_rss_bytes", "tree_peak_bytes", "map50"
 def subset(data: str, folder: Path, images: int | None) -> Path:
     """The data set in YOLO layout, which every trainer reads, cut to its first `images` training images and a tenth of that to validate.
 
-    Returns its YAML. Raises UserError where it has fewer.
+    Returns its YAML. Raises UserError where it has fewer, and where the folder exists.
     """
     config = load_data_config(data)
     config = replace(config, splits={name: path for name, path in config.splits.items() if name in SPLITS})
-    if not folder.exists():
-        convert(config, folder)
+    convert(config, folder)
     if images is not None:
         for split, count in zip(SPLITS, (images, max(1, images // 10)), strict=True):
             files = sorted((folder / "images" / split).iterdir())
@@ -75,43 +77,59 @@ def run(contender: Contender, spec: TrialSpec, folder: Path) -> Outcome:
     """Run the contender once, from the start, its logs below `folder`."""
     spec = replace(spec, **contender.changed)
     if contender.command is not None:
-        return _run_command(contender.command, spec, folder)
+        return _run_command(contender.command, spec, folder / contender.name)
     run = RunDir(folder / "bench" / "train" / contender.name)
     run_cell(Cell(contender.name, spec), run, Context("train", "bench", NoProfiler()))
     return _outcome(run.path)
 
 
 def _run_command(command: str, spec: TrialSpec, folder: Path) -> Outcome:
-    """A peer's own command line; what its log tells is read by the parser."""
+    """A peer's own command line, told of the threads by its flags and OpenMP's; what its log tells is read by the parser."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = {"data": Path(spec.data).resolve(), "batch": spec.batch_size, "epochs": spec.epochs, "img": spec.img_size, "model": spec.model}
+    values = {
+        "data": Path(spec.data).resolve(),
+        "model": spec.model,
+        "batch": spec.batch_size,
+        "epochs": spec.epochs,
+        "img": spec.img_size,
+        "threads": spec.threads,
+        "save_dir": folder / "peer",
+    }
     try:
-        words = shlex.split(command.format(**values, save_dir=folder / "peer"))
+        words = shlex.split(command.format(**values))
     except (KeyError, IndexError, ValueError) as error:
-        known = ", ".join(f"{{{name}}}" for name in (*values, "save_dir"))
+        known = ", ".join(f"{{{name}}}" for name in values)
         raise UserError(f"peer command {command!r} cannot be filled in ({error}); it may use {known}") from error
     log = folder / "peer.txt"
     with log.open("wb") as output:
-        subprocess.run(gnu_time.wrap(words), stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
+        said: dict[str, Any] = {"stdout": output, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+        subprocess.run(gnu_time.wrap(words), **said, env={**os.environ, "OMP_NUM_THREADS": str(spec.threads)}, check=False)
     return _outcome(log)
 
 
 def _outcome(log: Path) -> Outcome:
     found = parse_paths([log])
     if not found.runs:
-        return Outcome("failed", f"no run in {log}", *[None] * 8)
+        return Outcome("failed", f"no run in {log}", *[None] * 9)
     row: RunRecord = found.runs[-1]
-    last = max((epoch for epoch in found.epochs if epoch.run_id == row.run_id), key=lambda epoch: epoch.epoch or 0, default=None)
-    seconds = last.train_s if last else None
+    epochs = sorted((epoch for epoch in found.epochs if epoch.run_id == row.run_id), key=lambda epoch: epoch.epoch or 0)
+    seconds = [epoch.train_s for epoch in epochs]
     return Outcome(
         status=row.status or "incomplete",
         reason=row.reason,
-        images_per_s=row.train_images / seconds if row.train_images and seconds else None,
+        images_per_s=_rate(row.train_images, seconds[-1:]),
         **{name: getattr(row, name) for name in FIGURES[1:]},
         threads=row.threads,
         arithmetic=row.precision_mode,
         flops_per_image=row.flops_per_image,
+        images_per_s_of_all=_rate(row.train_images, seconds),
     )
+
+
+def _rate(images: int | None, seconds: Sequence[float | None]) -> float | None:
+    """Images a second of epochs that took so long, each with all images; None where one's time is not known."""
+    known = [each for each in seconds if each]
+    return images * len(known) / sum(known) if images and known and len(known) == len(seconds) else None
 
 
 def contest(

@@ -12,9 +12,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import yaml
+
 from yoloperf.bench.ablation import ablate
 from yoloperf.bench.contest import FIGURES, Contender, Outcome, contest, lines, middle, ratios, subset
-from yoloperf.core.environment import collect
+from yoloperf.core.environment import SOURCE_ROOT, collect
 from yoloperf.core.errors import UserError
 from yoloperf.core.limits import available_cores
 from yoloperf.core.spec import TrialSpec
@@ -35,15 +37,16 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--img", type=int, default=416, help="side of the network input in pixels (default: 416)")
     train.add_argument("--epochs", type=int, default=2, help="epochs; the last one is timed (default: 2)")
     train.add_argument("--rounds", type=int, default=1, help="times that everyone's turn comes (default: 1); seeds with --ablate")
-    train.add_argument("--threads", type=int, help="CPU threads of all but `as it comes` (default: every core)")
+    train.add_argument("--threads", type=int, help="CPU threads, but for `as it comes` (default: every core, beside ultralytics 8 at most)")
     train.add_argument("--weights", default="", help="initial weights of ours (default: from scratch, as the peers start)")
     train.add_argument(
         "--peer", action="append", default=[], metavar="NAME=COMMAND",
-        help="another trainer: its command line with {data} (YAML in YOLO layout) {model} {batch} {epochs} {img} {save_dir}; repeatable",
+        help="another trainer: its command line with {data} (YAML in YOLO layout) {model} {batch} {epochs} {img} {threads} {save_dir}; "
+        "OMP_NUM_THREADS is set for it; repeatable",
     )  # fmt: skip
     train.add_argument("--without-ultralytics", action="store_true", help="leave out the ultralytics package")
     train.add_argument("--ablate", action="store_true", help="instead: ours with each item of the recipe switched off in turn")
-    train.add_argument("-o", "--output", type=Path, metavar="DIR", help="keep every log there (default: nothing is kept)")
+    train.add_argument("-o", "--output", type=Path, metavar="DIR", help="keep every log there, in a new folder (default: nothing is kept)")
     # behind the subcommand, too; SUPPRESS: its default must not undo a --json before it
     train.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
@@ -53,16 +56,22 @@ def _run(args: argparse.Namespace) -> Result:
         raise UserError(f"--rounds must be at least 1, not {args.rounds}")
     if args.ablate and (args.peer or len(args.batch) > 1):
         raise UserError("--ablate is about one batch size and no peer: give one number to --batch, and leave --peer out")
-    threads = args.threads or available_cores()
+    if args.output and args.output.is_dir() and any(args.output.iterdir()):
+        raise UserError(f"{args.output} is not empty: figures of another bench would be taken for new ones; choose another -o")
+    beside_ultralytics = not args.ablate and not args.without_ultralytics
+    threads = _threads(args.threads, ultralytics.MOST_THREADS if beside_ultralytics else None)
     contenders = [Contender(OURS, {"weights": args.weights})]
     if not args.ablate:
         contenders += _peers(args.peer)
-        if not args.without_ultralytics:
+        if beside_ultralytics:
             ultralytics.find()
             contenders += [Contender(EQUAL, {"engine": "ultralytics"}), Contender(DEFAULT, {"engine": "ultralytics", "threads": None})]
     with tempfile.TemporaryDirectory() as temporary:
         folder = (args.output or Path(temporary)).resolve()
         data = subset(args.data, folder / "data", args.images)
+        images = len(list((folder / "data" / "images" / "train").iterdir()))
+        if max(args.batch) > images:
+            raise UserError(f"--batch {max(args.batch)} is more than the {images} training images: choose a smaller batch or more --images")
         specs = [
             TrialSpec(data=str(data), cfg=args.model, img_size=args.img, batch_size=batch, epochs=args.epochs, threads=threads)
             for batch in args.batch
@@ -74,7 +83,7 @@ def _run(args: argparse.Namespace) -> Result:
         rows = [_measure(spec, contenders, args.rounds, folder) for spec in specs]
     print()
     print(*lines(_table(rows)), sep="\n")
-    print(*_differences(rows[0]), sep="\n")
+    print(*_differences(rows[0], args.epochs), sep="\n")
     result = {**facts, "model": args.model, "img_size": args.img, "epochs": args.epochs, "threads": threads, "batches": rows}
     return int(any(row["failed"] for row in rows)), {**result, **{key: rows[0][key] for key in (*FIGURES, *_SUMMARY)}}
 
@@ -82,12 +91,24 @@ def _run(args: argparse.Namespace) -> Result:
 _SUMMARY = ("ratio_equal_threads", "ratio_default", "ceiling_fraction")
 
 
+def _threads(given: int | None, most: int | None) -> int:
+    """CPU threads of everyone. Raises UserError for more than `most`, which one of them can take."""
+    cores = available_cores()
+    if given is None:
+        return cores if most is None else min(cores, most)
+    if most is not None and given > most:
+        raise UserError(f"--threads {given}: ultralytics takes {most} at most; give {most} or fewer, or --without-ultralytics")
+    return given
+
+
 def _peers(given: list[str]) -> list[Contender]:
-    found = []
+    found: list[Contender] = []
     for text in given:
         name, mark, command = text.partition("=")
         if not name or not mark or not command:
             raise UserError(f"--peer {text!r}: write NAME=COMMAND, such as 'repo=python train.py --data {{data}} --batch {{batch}}'")
+        if name in (OURS, EQUAL, DEFAULT, *(peer.name for peer in found)):
+            raise UserError(f"--peer {text!r}: there is a trainer called {name} already; give this one another name")
         found.append(Contender(name, {}, command))
     return found
 
@@ -150,24 +171,38 @@ def _table(rows: list[dict[str, Any]]) -> list[list[str]]:
     return [head, *body]
 
 
-def _differences(row: dict[str, Any]) -> list[str]:
-    """What else is not the same: arithmetic, and the operations of networks that have one name."""
+def _differences(row: dict[str, Any], epochs: int) -> list[str]:
+    """What else is not the same: arithmetic, the operations of networks that have one name, and the pictures."""
     own = row["flops_per_image"][OURS]
     said = []
     for name, flops in row["flops_per_image"].items():
         work = f"{flops / 1e9:.1f} GFLOP a training image" if flops else "operations unknown"
         against = f" ({flops / own:.2f} x ours)" if flops and own and name != OURS else ""
         said.append(f"{name}: {row['arithmetic'][name] or 'arithmetic unknown'}, {work}{against}")
+    mosaic = f"mosaic in the timed epoch: {OURS} {'yes' if _timed_with_mosaic(epochs) else 'no'}"
     if EQUAL in row["flops_per_image"]:
+        said.append(f"{mosaic}, ultralytics no (it closes mosaic for its last 10 epochs)")
         said.append("changed for ultralytics: nbs is the batch size: every batch is a step; no plots; no retry with half a batch")
+    else:
+        said.append(mosaic)
     return said
+
+
+def _timed_with_mosaic(epochs: int) -> bool:
+    """Whether the last epoch is one of ours with mosaic: those before the recipe's plain ones, as Trainer.run_epoch counts them."""
+    recipe = yaml.safe_load((SOURCE_ROOT / "cfg" / "hyp" / "default.yaml").read_text())
+    return bool(recipe["mosaic"] > 0 and epochs <= round(epochs * (1 - recipe["plain_epochs"])))
 
 
 _SHOW = ("{:.1f}".format, show_seconds, show_bytes, show_bytes, "{:.3f}".format)
 
 
 def _ablate(spec: TrialSpec, rounds: int, folder: Path, facts: dict[str, Any]) -> Result:
+    failed: list[str] = []
+
     def tell(name: str, number: int, outcome: Outcome) -> None:
+        if outcome.status != "ok":
+            failed.append(f"{name}, seed {number - 1}: {outcome.reason}")
         score = "no mAP" if outcome.map50 is None else f"mAP@0.5 {outcome.map50:.3f}"
         print(f"  seed {number - 1}: {name}: {score} {outcome.reason or ''}".rstrip(), flush=True)
 
@@ -181,7 +216,7 @@ def _ablate(spec: TrialSpec, rounds: int, folder: Path, facts: dict[str, Any]) -
     print()
     print(*lines(rows), sep="\n")
     result = {**facts, "model": spec.cfg, "batch_size": spec.batch_size, "epochs": spec.epochs, "seeds": rounds}
-    return 0, {**result, "items": [asdict(worth) for worth in found]}
+    return int(bool(failed)), {**result, "items": [asdict(worth) for worth in found], "failed": failed}
 
 
 def _facts() -> dict[str, Any]:

@@ -76,12 +76,12 @@ class RunRecord:
     dataset_hash: str | None = column(
         "data hash", "events", "Hash over image sizes, names and labels: equal hashes mean the same images and boxes."
     )
-    batch_size: int | None = column("batch size", "events, console", "Images per optimiser step.")
+    batch_size: int | None = column("batch size", "events, console", "Images in a batch, over all devices.")
     epochs: int | None = column("epochs", "events, console", "Epochs asked for.")
     epochs_done: int | None = column("epochs done", "events, console", "Epochs that ended.")
     iterations: int | None = column("iterations", "console", "Optimiser steps done, where the trainer counts no epochs (Darknet).")
     img_size: int | None = column("image size", "events, console", "Side of the network input.", "px")
-    accumulate: int | None = column("accumulate", "events, console", "Batches whose gradients are summed before an optimiser step.")
+    accumulate: int | None = column("accumulate", "events, console", "Batches whose gradients make one optimiser step.")
     lr_scale: float | None = column("lr scale", "events", "Factor on the recipe's learning rate.", "", show_number)
     hyp: str | None = column("recipe", "run.json", "Recipe of learning rate, loss and augmentation, as the spec names it.")
     seed: int | None = column("seed", "events, console", "Random seed.")
@@ -137,7 +137,7 @@ class RunRecord:
     step_time_s: float | None = column(
         "step time", "events", "Median time of an optimiser step, data included, warm-up left out.", "s", show_seconds
     )
-    data_time_s: float | None = column("data time", "events", "Median time that a step waits for its images.", "s", show_seconds)
+    data_time_s: float | None = column("data time", "events", "Median time that a step waits for its images; of ours on a GPU, the device's time between two steps.", "s", show_seconds)
     flops_per_image: float | None = column(
         "FLOP/image",
         "events, console",
@@ -274,7 +274,7 @@ class EpochRecord:
         "images/s", "events, console", "Training images per second, warm-up steps left out.", "1/s", show_number
     )
     step_time_s: float | None = column("step time", "events", "Median time of a step, data included.", "s", show_seconds)
-    data_time_s: float | None = column("data time", "events", "Median time that a step waits for its images.", "s", show_seconds)
+    data_time_s: float | None = column("data time", "events", "Median time that a step waits for its images; of ours on a GPU, the device's time between two steps.", "s", show_seconds)
     gpu_mem_peak_bytes: int | None = column("GPU peak", "events, console", "Peak of the device memory up to this epoch.", "B", show_bytes)
 
 

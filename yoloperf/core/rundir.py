@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,3 +94,22 @@ class RunDir:
 
     def write(self, content: dict[str, Any]) -> None:
         write_atomic(self.run_json, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """The first of NAME, NAME2, NAME3, ... below `parent` that is not there yet."""
+    number = 1
+    while (parent / (name if number == 1 else f"{name}{number}")).exists():
+        number += 1
+    return parent / (name if number == 1 else f"{name}{number}")
+
+
+def newest_folder(parent: Path, name: str) -> Path:
+    """Of NAME, NAME2, NAME3, ... the run folder whose last checkpoint was written last. Raises UserError where none has one."""
+    numbered = re.compile(re.escape(name) + r"\d*")
+    runs = [RunDir(path) for path in parent.glob("*") if numbered.fullmatch(path.name)]
+    found = [run for run in runs if run.last_weights.is_file()]
+    if not found:
+        missing = RunDir(parent / name).last_weights
+        raise UserError(f"nothing to resume: there is no {missing}; leave out --resume, or name the run folder with --save-dir")
+    return max(found, key=lambda run: run.last_weights.stat().st_mtime_ns).path

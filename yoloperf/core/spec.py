@@ -33,13 +33,17 @@ class TrialSpec:
     weights: str = _option("", "initial weights, .weights or .pt: a path or a known name; '' trains from scratch")
     cfg: str = _option("", "architecture, Darknet .cfg: a path or a name in cfg/ (default: the one that the weights name)")
     img_size: int = _option(416, "side of the square network input in pixels, a multiple of 32", "img", "imgsz")
-    batch_size: int = _option(16, "images per optimiser step, exactly as given (summed over devices)", "batch")
+    batch_size: int = _option(
+        16, "images in a batch, over all devices; a batch is an optimiser step unless --accumulate says otherwise", "batch"
+    )
     epochs: int = _option(10, "passes over the training images")
-    accumulate: int = _option(1, "batches whose gradients are summed before an optimiser step")
+    accumulate: int = _option(1, "batches whose gradients are averaged into one optimiser step")
     lr_scale: float = _option(1.0, "factor on the learning rate of the recipe", "lr")
     seed: int = _option(0, "seed of the initial head, the image order and the augmentation")
     hyp: str = _option("default", "recipe YAML: a path, or a name in cfg/hyp/")
-    precision: str = _option("auto", "arithmetic of the convolutions; auto takes the fastest that the device does well", choices=PRECISIONS)
+    precision: str = _option(
+        "auto", "arithmetic of the convolutions, validation's included; auto is the fastest that the device does well", choices=PRECISIONS
+    )
     device: str = _option("auto", "auto, cpu, or the index of a CUDA device such as 0; several, such as 0,1, train together (torchrun)")
     threads: int | None = _option(None, "CPU threads (default: every core this process may use)")
     workers: int | None = _option(None, "threads that load images (default: one a core)")

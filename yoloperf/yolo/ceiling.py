@@ -18,6 +18,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from yoloperf.core.errors import UserError, exit_code
 from yoloperf.core.limits import available_cores
 from yoloperf.core.rundir import RunDir
 from yoloperf.core.spec import PRECISIONS, TrialSpec
@@ -80,10 +81,17 @@ def batches(trainer: Trainer) -> Iterator[Batch]:
 def measure(
     model: str, data: str, batch_size: int, img_size: int, precision: str, device: str, threads: int | None, rounds: int, steps: int
 ) -> dict[str, object]:
-    """Images per second of both, in turn `rounds` times `steps` steps; the ratio is taken round by round."""
+    """Images per second of both, in turn `rounds` times `steps` steps; the ratio is taken round by round.
+
+    Raises UserError where the data set has no full batch.
+    """
     compute = prepare(device, precision, threads)
     config = load_data_config(data)
     split = load_split(config, "train")
+    if len(split.images) < batch_size:
+        raise UserError(
+            f"{config.name} has {len(split.images)} training images, fewer than a batch of {batch_size}: choose a smaller --batch"
+        )
     network = Darknet(with_classes(load_cfg(model), len(config.names))).to(compute.device)
     spec = TrialSpec(data=data, cfg=model, batch_size=batch_size, img_size=img_size)
     cores = available_cores()
@@ -130,7 +138,7 @@ def _rate(action: Callable[[], None], steps: int, batch_size: int) -> float:
     return batch_size / median(times)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="yolov3-tiny", help="a cfg: path or name")
     parser.add_argument("--data", default="smear.yaml")
@@ -154,7 +162,8 @@ def main() -> None:
             flush=True,
         )
     print(json.dumps(results))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code("ceiling", main))

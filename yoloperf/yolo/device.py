@@ -84,6 +84,11 @@ def prepare(device: str = "auto", precision: str = "auto", threads: int | None =
     return Compute(chosen, _precision(chosen, precision), threads)
 
 
+def pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the host as a GPU copies it without anyone waiting: in page-locked memory, for `.to(device, non_blocking=True)`."""
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
 def choose_device(text: str) -> torch.device:
     """The device of this process: of several in a list, or under torchrun, the one of its number on this machine.
 

@@ -41,7 +41,10 @@ class Scores:
 def evaluate(
     network: Darknet, split: Split, images: Images, img_size: int, batch_size: int, compute: Compute, pool: ThreadPoolExecutor
 ) -> Scores:
-    """Score a network in evaluation mode on a split; images are those of the split, their longer side scaled to img_size."""
+    """Score a network in evaluation mode on a split; images are those of the split, their longer side scaled to img_size.
+
+    The network runs in the arithmetic of `compute`; decoding, suppression and scores are fp32 always.
+    """
 
     def predict(pixels: Tensor) -> Tensor:
         with compute.autocast():

@@ -26,7 +26,7 @@ def obstacle(world: World, accumulate: int) -> str | None:
     if world.size > 1:
         return "several processes train together"
     if accumulate > 1:
-        return f"gradients are summed over {accumulate} batches"
+        return f"gradients are averaged over {accumulate} batches"
     return None
 
 

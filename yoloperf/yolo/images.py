@@ -1,5 +1,6 @@
 """Pixels: decoding, scaling to the network's size, and a cache of decoded images that every run of a sweep shares."""
 
+import contextlib
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from yoloperf.core import lock
 from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import atomic_stream
 from yoloperf.datasets.cache import fingerprint
 from yoloperf.datasets.labels import Split
 
+_PATIENCE_S = 3600.0  # another process may decode COCO for long; who waits in vain decodes for itself
 PAD = 114  # grey of the border, the field's habit since the 2018 PyTorch ports
 
 Pixels = NDArray[Any]  # uint8 [height, width, 3], RGB
@@ -107,19 +110,28 @@ class DecodedOnce:
 
 
 def open_images(split: Split, size: int, cache: str, folder: Path, threads: int) -> Images:
-    """Images of a split with their longer side scaled to `size`; cache "disk" decodes them once into `folder`."""
+    """Images of a split with their longer side scaled to `size`; cache "disk" decodes them once into `folder`, however many
+    processes ask for them at a time."""
     images = DecodedEachTime(split, size)
     total = sum(3 * wide * high for wide, high in (scaled_size(int(w), int(h), size) for w, h in split.sizes))
     if cache == "none":
         return images
     file = folder / f"pixels-{size}-{fingerprint(size, split.images)[:12]}.u8"
-    if not file.is_file() or file.stat().st_size != total:
-        folder.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(folder).free < 1.1 * total:
-            print(f"no room for {total / 2**30:.1f} GiB of decoded images in {folder}: decoding them at every use (--cache none)")
-            return images
-        _decode_to(file, images, total, threads)
+    if not _whole(file, total):
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(UserError):  # a file system without locks
+                stack.enter_context(lock.held(file.with_suffix(".lock"), f"the decoding of {file}", _PATIENCE_S))
+            if not _whole(file, total):
+                folder.mkdir(parents=True, exist_ok=True)
+                if shutil.disk_usage(folder).free < 1.1 * total:
+                    print(f"no room for {total / 2**30:.1f} GiB of decoded images in {folder}: decoding them at every use (--cache none)")
+                    return images
+                _decode_to(file, images, total, threads)
     return DecodedOnce(split, size, file)
+
+
+def _whole(file: Path, total: int) -> bool:
+    return file.is_file() and file.stat().st_size == total
 
 
 def _decode_to(file: Path, images: DecodedEachTime, total: int, threads: int) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from yoloperf.datasets.labels import Split
 from yoloperf.yolo.augment import DICE, BoxTable, Pictures, draw, paint
+from yoloperf.yolo.device import pinned
 from yoloperf.yolo.images import DecodedOnce, Images, Letterbox, letterbox, scaled_size
 from yoloperf.yolo.recipe import Recipe
 from yoloperf.yolo.resident import ResidentImages, fits
@@ -85,7 +86,7 @@ class TrainingBatches:
         return pictures, pixels, [self.pool.submit(paint, pictures, row, self.images, self.size, out) for row, out in rows]
 
     def _end(self, pictures: Pictures, pixels: Tensor, painting: list[Future[None]]) -> Batch:
-        targets = torch.from_numpy(self.table.move(pictures, self.size))
+        targets = pinned(torch.from_numpy(self.table.move(pictures, self.size)), self.world.device)
         for picture in painting:
             picture.result()
         return self.resident.paint(pictures, self.size) if self.resident else pixels, targets

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from yoloperf.yolo.augment import TILES, Pictures
+from yoloperf.yolo.device import pinned
 from yoloperf.yolo.images import PAD, DecodedOnce
 
 _CHUNK_BYTES = 256 * 2**20
@@ -66,4 +67,4 @@ class ResidentImages:
         return torch.where(covered[..., None], painted, float(PAD)).byte()
 
     def _tensor(self, values: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)
+        return pinned(torch.from_numpy(np.ascontiguousarray(values)), self.device).to(self.device, non_blocking=True)

@@ -24,7 +24,7 @@ from yoloperf.core.errors import UserError
 from yoloperf.core.events import emit
 from yoloperf.core.limits import available_cores
 from yoloperf.core.process import SUPERVISED, die_with_parent
-from yoloperf.core.rundir import RunDir, write_atomic
+from yoloperf.core.rundir import RunDir, free_folder, newest_folder, write_atomic
 from yoloperf.core.spec import TrialSpec
 from yoloperf.datasets.cache import cache_folder
 from yoloperf.datasets.config import DataConfig, load_data_config
@@ -52,7 +52,11 @@ def parser() -> argparse.ArgumentParser:
     specs.add_flags(flags)
     flags.add_argument("--save-dir", type=Path, help="run folder (default: runs/train/NAME, numbered when it is taken)")
     flags.add_argument("--name", default="exp", help="name of the run folder below runs/train (default: exp)")
-    flags.add_argument("--resume", action="store_true", help="continue from SAVE_DIR/weights/last.pt where there is one")
+    flags.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue from SAVE_DIR/weights/last.pt where there is one; without --save-dir, from the newest run of NAME",
+    )
     flags.add_argument("--profile-steps", type=int, default=0, metavar="N", help="profile N further steps after the training (default: 0)")
     flags.add_argument(
         "--profile-range", action="store_true", help="only mark these steps (cudaProfilerStart/Stop) for nsys or nvprof around the process"
@@ -110,7 +114,8 @@ def run(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> in
     config = load_data_config(spec.data)
     network, transferred = _network(spec, config)
     train, val = load_split(config, "train"), load_split(config, "val")
-    rundir = RunDir(world.agree(args.save_dir or _free_folder(Path("runs/train"), args.name)))
+    choose_folder = newest_folder if args.resume else free_folder
+    rundir = RunDir(world.agree(args.save_dir or choose_folder(Path("runs/train"), args.name)))
     if world.main:
         _check_writable(rundir)
     workers = spec.workers or available_cores()
@@ -144,7 +149,7 @@ def run(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> in
             emit("run_end", status="oom", reason=reason, epochs_done=trainer.epochs_done)
             print(f"train.py: out of memory: {reason}", file=sys.stderr)
             return 1
-        except UserError as error:  # such as a checkpoint that the disk had no room for: the one before it is whole
+        except UserError as error:  # a loss of NaN, a checkpoint that the disk had no room for: the one before it is whole
             emit("run_end", status="failed", reason=str(error), epochs_done=told)
             raise
         except Stopped as stopped:
@@ -277,13 +282,6 @@ def _profile(trainer: Trainer, steps: int, rundir: RunDir, observe: Callable[...
     if trainer.world.main:
         write_profile(rundir.profile, summary)
     print(show_profile(summary))
-
-
-def _free_folder(parent: Path, name: str) -> Path:
-    number = 1
-    while (parent / (name if number == 1 else f"{name}{number}")).exists():
-        number += 1
-    return parent / (name if number == 1 else f"{name}{number}")
 
 
 def _check_writable(rundir: RunDir) -> None:

@@ -100,7 +100,10 @@ class Trainer:
         self._clock = StepClock(compute)
 
     def run_epoch(self, on_first_step: Callable[[], None]) -> dict[str, float | None]:
-        """The training steps of the next epoch that are not done yet; returns its rates. Raises Stopped between two steps."""
+        """The training steps of the next epoch that are not done yet; returns its rates.
+
+        Raises Stopped between two steps, and UserError, in every process, where a loss was not finite.
+        """
         epoch, begun = self.epochs_done + 1, self._begun
         mosaic = epoch <= round(self.spec.epochs * (1 - self.recipe.plain_epochs))
         losses = torch.zeros(3, device=self.compute.device) if begun.losses is None else begun.losses.to(self.compute.device)
@@ -122,37 +125,45 @@ class Trainer:
             if not self._started:
                 self._started = True
                 on_first_step()
+            first_of_sum = begun.batches - begun.batches % self.spec.accumulate
+            in_sum = min(self.spec.accumulate, len(self.batches) - first_of_sum)
             begun.batches += 1
-            last_of_sum = begun.batches % self.spec.accumulate == 0 or begun.batches == len(self.batches)
-            losses += self.train_step(batch, last_of_sum)
+            last_of_sum = begun.batches == first_of_sum + in_sum
+            losses += self.train_step(batch, last_of_sum, in_sum)
             self._clock.step_done(self.batches.images_in(begun.batches - 1))
             stop = self.world.agree(self.interrupts.asked) if last_of_sum else None
             if stop is not None:
                 break
         rates = self._clock.end_epoch()
         begun.losses, begun.train_s = self.world.mean(losses), time.perf_counter() - started
+        if not begun.losses.isfinite().all():  # before a checkpoint: the last one is whole
+            lower = f"train anew with an --lr-scale below {self.spec.lr_scale:g}"
+            raise UserError(f"the loss is not finite in epoch {epoch} (NaN or infinity): {lower}")
         if stop is not None:
             raise Stopped(stop)
         return rates
 
-    def train_step(self, batch: Batch, last_of_sum: bool = True) -> Tensor:
-        """Forward, backward and, when the sum of gradients is complete, one optimiser step. Returns the losses [3]."""
+    def train_step(self, batch: Batch, last_of_sum: bool = True, in_sum: int = 1) -> Tensor:
+        """Forward, backward and, after the last of the `in_sum` batches whose gradients are averaged, one optimiser step.
+
+        Returns the batch's losses [3].
+        """
         if last_of_sum:
             self.optimizer.set_lr(self.learning_rate())
-        parts = self.graph(*batch) if self.graph else self.device_step(*batch, last_of_sum)
+        parts = self.graph(*batch) if self.graph else self.device_step(*batch, last_of_sum, in_sum)
         if last_of_sum:
             self.averaged.update()
             self.step += 1
         return parts
 
-    def device_step(self, pixels: Tensor, targets: Tensor, last_of_sum: bool = True) -> Tensor:
+    def device_step(self, pixels: Tensor, targets: Tensor, last_of_sum: bool = True, in_sum: int = 1) -> Tensor:
         """What of a step can be recorded as a CUDA graph: no number comes from the host or goes there. Returns the losses [3]."""
         images = to_network(pixels, self.compute.device)
         targets = targets.to(self.compute.device, non_blocking=True)
         with self.compute.autocast():
             outputs = self.joined(images)
         losses = self.loss(outputs, targets)
-        self.scaler.scale(losses.total / self.spec.accumulate).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(losses.total / in_sum).backward()  # type: ignore[no-untyped-call]
         if last_of_sum:
             self.scaler.step(self.optimizer)  # type: ignore[arg-type]  # it asks for param_groups and step only
             self.scaler.update()
@@ -174,7 +185,8 @@ class Trainer:
     def train_epoch(self, val: Split, val_images: Images, on_first_step: Callable[[], None]) -> EpochResult:
         """Train one epoch, validate the averaged weights, write the checkpoints.
 
-        Raises Stopped when a signal asked for it; the last checkpoint then holds every step that was made.
+        Raises Stopped when a signal asked for it; the last checkpoint then holds every step that was made. Raises UserError, and
+        leaves the checkpoints as they were, where a loss was not finite.
         """
         try:
             with self.interrupts.held():
@@ -245,7 +257,8 @@ class Trainer:
         if "network" in progress:
             self.network.load_state_dict(progress["network"])
             self.optimizer.load_state_dict(progress["optimizer"])
-            self.scaler.load_state_dict(progress["scaler"])
+            if progress["scaler"]:  # empty where the checkpoint was written in bf16 or fp32
+                self.scaler.load_state_dict(progress["scaler"])
             self.averaged.steps = progress["averaged_steps"]
             self._begun = _Begun(**progress["begun"])
         self.epochs_done, self.step, self.best = progress["epochs_done"], progress["step"], progress["best"]

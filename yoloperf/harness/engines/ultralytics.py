@@ -23,7 +23,7 @@ from yoloperf.core.spec import TrialSpec
 
 COMMAND = "YOLOPERF_ULTRALYTICS"
 _CPU_COUNT = Path(__file__).with_name("cpu_count")
-_MOST_THREADS = 8  # it takes one thread fewer than there are cores, and never more than this
+MOST_THREADS = 8  # it takes one thread fewer than there are cores, and never more than this
 _SMALLER_BATCH = b"Reducing to batch="  # it goes on with half the batch then, which is not what was asked for
 _OUT_OF_MEMORY = (b"out of memory", b"OutOfMemoryError", b"can't allocate memory")
 
@@ -46,8 +46,8 @@ def command(spec: TrialSpec, run: RunDir, resume: bool) -> list[str]:
         raise UserError("engine ultralytics trains by its own recipe: leave lr_scale and hyp as they are")
     if spec.precision == "bf16" or (spec.precision == "fp16" and spec.device == "cpu"):
         raise UserError(f"engine ultralytics has no {spec.precision} on this device: choose precision auto or fp32")
-    if spec.threads and spec.threads > _MOST_THREADS:
-        raise UserError(f"engine ultralytics uses {_MOST_THREADS} CPU threads at most, not {spec.threads}")
+    if spec.threads and spec.threads > MOST_THREADS:
+        raise UserError(f"engine ultralytics uses {MOST_THREADS} CPU threads at most, not {spec.threads}")
     if spec.weights.endswith(".weights"):
         raise UserError(f"engine ultralytics cannot read {spec.weights}: give weights '' or a .pt of its own")
     data = Path(spec.data)
@@ -71,6 +71,11 @@ def command(spec: TrialSpec, run: RunDir, resume: bool) -> list[str]:
         **({} if spec.workers is None else {"workers": spec.workers}),
     }
     return [find(), "detect", "train", *(f"{name}={value}" for name, value in given.items())]
+
+
+def threads(spec: TrialSpec) -> int:
+    """CPU threads that it uses: NUM_THREADS of its utils/__init__.py where none are given."""
+    return spec.threads or min(MOST_THREADS, max(1, (os.cpu_count() or 1) - 1))
 
 
 def environment(spec: TrialSpec) -> dict[str, str]:
@@ -98,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"ultralytics: {error}", file=sys.stderr)
         return 2
-    emit("run_start", spec=asdict(spec), engine="ultralytics", model=spec.model, dataset=Path(spec.data).stem, threads=spec.threads)
+    emit("run_start", spec=asdict(spec), engine="ultralytics", model=spec.model, dataset=Path(spec.data).stem, threads=threads(spec))
     this = os.getpid()
     process = subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(spec), preexec_fn=lambda: die_with_parent(this)

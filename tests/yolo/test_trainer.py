@@ -1,0 +1,48 @@
+"""The training loop in this process, on a network of few weights."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from yoloperf.yolo.trainer import Trainer
+
+MakeTrainer = Callable[..., Trainer]
+
+
+def test_a_checkpoint_without_loss_scaling_is_resumed_with_it(make_trainer: MakeTrainer) -> None:
+    """As where `--precision auto` is bf16 on one GPU and fp16 on the next."""
+    one, other = make_trainer("run", "bf16"), make_trainer("run", "fp16")
+    one.run_epoch(lambda: None)
+    one._save_last()
+    other.resume()
+    assert (other.step, other.scaler.get_scale()) == (3, 2.0**16)
+    for name, tensor in one.network.state_dict().items():
+        assert torch.equal(tensor, other.network.state_dict()[name]), name
+
+
+def test_an_accumulated_step_takes_the_mean_gradient_of_its_batches(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three batches an epoch by two: the second step has one batch, whose gradient counts whole."""
+    trainer = make_trainer("run", accumulate=2)
+    batches = list(trainer.batches.epoch(1, mosaic=True))
+    parameters = list(trainer.network.parameters())
+
+    def gradient(number: int) -> list[Tensor]:
+        pixels, targets = batches[number]
+        images = pixels.permute(0, 3, 1, 2).float() / 255
+        return list(torch.autograd.grad(trainer.loss(trainer.network(images), targets).total, parameters))
+
+    trainer.network.train()
+    each = [gradient(number) for number in range(3)]
+    taken: list[list[Tensor]] = []
+
+    def keep() -> None:
+        taken.append([parameter.grad.clone() for parameter in parameters if parameter.grad is not None])
+
+    monkeypatch.setattr(trainer.optimizer, "step", keep)  # the weights stay, so that every gradient is of the same ones
+    trainer.run_epoch(lambda: None)
+    wanted = [[(one + other) / 2 for one, other in zip(each[0], each[1], strict=True)], each[2]]
+    assert len(taken) == 2
+    for got, expected in zip(taken, wanted, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
