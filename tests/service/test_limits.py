@@ -1,5 +1,7 @@
 """What is refused before it costs anything, and who is let in."""
 
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 
 import cv2
@@ -77,6 +79,38 @@ def test_jpeg_of_very_many_scans_is_refused() -> None:
     scan = data.rindex(b"\xff\xda")
     with pytest.raises(Refused, match="scans"):
         decode(data[:-2] + data[scan:-2] * 100 + b"\xff\xd9", Limits(), "scans")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp", ".tiff", ".jpg"])
+def test_what_only_looks_like_scans_is_none(suffix: str) -> None:
+    """Of compressed bytes each 65,536th pair is that of a scan, whatever the format; behind a JPEG lies what cameras leave there."""
+    data = picture(1, suffix=suffix)
+    trailer = b"\xff\xda" * 100
+    if suffix == ".png":
+        trailer = struct.pack(">I4s", len(trailer), b"teXt") + trailer + struct.pack(">I", zlib.crc32(b"teXt" + trailer))
+        data, trailer = data[:-12], trailer + data[-12:]
+    assert check_image(data + trailer, Limits(), "x") == (64, 48)
+    assert decode(data + trailer, Limits(), "x").shape == (48, 64, 3)
+
+
+@pytest.mark.usefixtures("never_decoded")
+def test_scans_cannot_be_hidden_behind_what_looks_like_the_end() -> None:
+    data = cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    scan = data.rindex(b"\xff\xda")
+    for hidden in (b"\xff\xfe\0\4\xff\xd9", b"\xff\xd0", b"\xff\x02\xff\xff", b"\0\xff\xff"):
+        with pytest.raises(Refused, match="scans"):
+            decode(data[:scan] + hidden + data[scan:-2] * 100 + b"\xff\xd9", Limits(), "scans")
+
+
+@pytest.mark.usefixtures("never_decoded")
+@pytest.mark.parametrize("filling", [b"\xff", b"\xff\xfe\0\2"])
+def test_jpeg_of_very_many_segments_is_refused(filling: bytes) -> None:
+    data = picture(1)
+    assert check_image(data[:2] + filling * 1000 + data[2:], Limits(), "some") == (64, 48)
+    with pytest.raises(Refused, match="no readable image"):
+        decode(data[:2] + filling * 5000 + data[2:], Limits(), "before the frame")
+    with pytest.raises(Refused, match="segments"):
+        decode(data[:-2] + b"\xff\xfe\0\2" * 5000 + data[-2:], Limits(), "behind it")
 
 
 def test_limits_hold_at_their_edges() -> None:
