@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.service.hostile import png
 from tests.service.standin import StandIn
 from yoloperf.core.errors import UserError
 from yoloperf.service.client import DetectionClient
@@ -42,6 +43,9 @@ def test_one_picture_comes_back_with_typed_boxes_and_is_drawn_on(picture: Path, 
     assert cv2.imread(str(tmp_path / "out.jpg")).shape == (40, 60, 3)
     with pytest.raises(UserError, match="60 x 40 pixels, this one has 10 x 10"):
         found.picture(np.zeros((10, 10, 3), np.uint8))
+    for unusable in (b"", png(60_000, 60_000)):
+        with pytest.raises(UserError, match="the picture is no readable image"):
+            found.picture(unusable)
 
 
 def test_batch_takes_paths_bytes_and_pixels_and_keeps_their_order(picture: Path) -> None:

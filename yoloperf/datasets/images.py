@@ -3,9 +3,11 @@
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from yoloperf.core.errors import UserError
 
@@ -54,14 +56,24 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with path.open("rb") as stream:
             size = header_size(stream)
+            if size:
+                return size
+            stream.seek(0)
+            image = decode(stream.read(), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except FileNotFoundError as error:
         raise UserError(f"no image {path}") from error
-    if size is None:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if image is None:
-            raise UserError(f"{path} is no readable image: `yoloperf data check` finds all such files")
-        size = image.shape[1], image.shape[0]
-    return size
+    if image is None:
+        raise UserError(f"{path} is no readable image: `yoloperf data check` finds all such files")
+    return image.shape[1], image.shape[0]
+
+
+def decode(content: bytes, flags: int = cv2.IMREAD_COLOR) -> NDArray[Any] | None:
+    """Pixels of an image file's content, BGR; None for what is no image, and for more pixels than OpenCV takes (a billion)."""
+    try:
+        image: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:
+        return None
+    return image
 
 
 def header_size(stream: BinaryIO) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ import httpx2
 import numpy as np
 
 from yoloperf.core.errors import UserError
+from yoloperf.datasets.images import decode
 from yoloperf.yolo.images import Pixels
 from yoloperf.yolo.picture import Detection, annotate, save_picture
 
@@ -154,7 +155,7 @@ def _decode(image: str | Path | bytes) -> Pixels:
         content = image if isinstance(image, bytes) else Path(image).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {name}: {error.strerror}") from error
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    pixels = decode(content)
     if pixels is None:
         raise UserError(f"{name} is no readable image")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
