@@ -1,5 +1,6 @@
 """What is refused before it costs anything, and who is let in."""
 
+import asyncio
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -7,11 +8,13 @@ from collections.abc import Callable, Iterator
 import cv2
 import numpy as np
 import pytest
+from starlette.requests import Request
 
 from tests.service.conftest import picture
 from tests.service.hostile import bmp, jpeg, png, tiff, webp
 from tests.service.live import Live
 from yoloperf.service.headers import claimed_size
+from yoloperf.service.intake import Body, Budget
 from yoloperf.service.limits import Limits, check_image
 from yoloperf.service.model import ServedModel, decode
 from yoloperf.service.refusal import Refused
@@ -158,6 +161,13 @@ def test_too_much_in_one_request(tight: Live) -> None:
     assert tight.detect(small).status_code == 200
 
 
+def test_length_of_very_many_digits_is_refused() -> None:
+    request = Request({"type": "http", "headers": [(b"content-length", b"0" * 5000 + b"2")]})
+    with Body(request, Limits(), Budget(10)) as body, pytest.raises(Refused) as refused:
+        asyncio.run(body.whole(10))
+    assert refused.value.status == 413
+
+
 def test_body_that_does_not_arrive_is_given_up(tight: Live) -> None:
     def slow() -> Iterator[bytes]:
         import time
@@ -171,8 +181,6 @@ def test_body_that_does_not_arrive_is_given_up(tight: Live) -> None:
 
 
 def test_bytes_of_all_requests_together_are_bounded() -> None:
-    from yoloperf.service.intake import Budget
-
     budget = Budget(10)
     budget.take(8)
     with pytest.raises(Refused) as refused:
@@ -195,7 +203,13 @@ def test_token(tight: Live) -> None:
 
 def test_pages_of_other_sites_may_not_ask(tight: Live) -> None:
     own = tight.url.removeprefix("http://")
-    for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+    for headers in (
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://["},
+        {"Origin": f"http://{own}", "Host": "["},
+    ):
         response = tight.client.post("/api/detect", headers=headers)
         assert (response.status_code, response.json()["error"]["code"]) == (403, "cross-site")
     for headers in ({"Origin": f"http://{own}", "Sec-Fetch-Site": "same-origin"}, {"Origin": "https://127.0.0.1"}):
