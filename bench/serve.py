@@ -187,7 +187,8 @@ def p99(seconds: list[float]) -> float:
 
 
 def wait_bound(accepted_per_second: float, streams: int) -> float:
-    """Seconds within which the service answers what it accepts: a full queue, and the batches that are computed, at that rate."""
+    """Seconds that a full queue and the batches under way take at that rate. What is accepted waits no longer for inference; what exceeds
+    it was spent on HTTP, by the service or by the client on the same cores."""
     return (Settings.queue + streams * largest_batch(streams)) / accepted_per_second
 
 
