@@ -25,14 +25,17 @@ from statistics import median
 
 import numpy as np
 import psutil
+from in_process import largest_batch, pictures_per_second
 
 from yoloperf.core.environment import collect
 from yoloperf.core.errors import UserError, exit_code
+from yoloperf.core.limits import available_cores
+from yoloperf.service.batcher import Workers
+from yoloperf.service.model import ServedModel
+from yoloperf.service.settings import Settings
 from yoloperf.yolo.detect import find_images
-from yoloperf.yolo.inference import Detector
 
 CONNECTIONS = 48
-BATCH = 16
 
 
 def student(weights: str, port: int) -> None:
@@ -67,9 +70,11 @@ def student(weights: str, port: int) -> None:
 
 @dataclass
 class Load:
-    """What became of requests: seconds of those that were answered with 200, and how often each status came."""
+    """What became of requests: seconds of those that were answered with 200, since they were due and since they were sent, and how often
+    each status came."""
 
     seconds: list[float] = field(default_factory=list)
+    since_sent: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     wall_s: float = 0.0
 
@@ -92,16 +97,18 @@ def drive(place: tuple[str, int], bodies: list[bytes], due: Iterator[float | Non
                 break
             begun = time.perf_counter() if at is None else start + at
             time.sleep(max(0.0, begun - time.perf_counter()))
+            sent = time.perf_counter()
             stream = stream or socket.create_connection(place, 60)
             status, stays = _exchange(stream, bodies[number % len(bodies)])
-            seconds = time.perf_counter() - begun
+            answered = time.perf_counter()
             if not stays:
                 stream.close()
                 stream = None
             with lock:
                 load.statuses[status] += 1
                 if status == 200:
-                    load.seconds.append(seconds)
+                    load.seconds.append(answered - begun)
+                    load.since_sent.append(answered - sent)
         if stream:
             stream.close()
 
@@ -157,12 +164,14 @@ def requests(paths: list[Path], images: int) -> list[bytes]:
 def server(command: list[str], place: tuple[str, int]) -> Iterator[psutil.Process]:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            for _ in range(600):
+            for _ in range(1200):
                 with contextlib.suppress(OSError), socket.create_connection(place, 1):
                     break
                 if process.poll() is not None:
                     raise UserError(f"{' '.join(command)} ended with {process.returncode}: run it by hand")
                 time.sleep(0.1)
+            else:
+                raise UserError(f"{' '.join(command)} did not listen within two minutes: run it by hand")
             yield psutil.Process(process.pid)
         finally:
             process.terminate()
@@ -177,7 +186,15 @@ def p99(seconds: list[float]) -> float:
     return float(np.quantile(seconds, 0.99))
 
 
-def overload(process: psutil.Process, place: tuple[str, int], bodies: list[bytes], rate: float, seconds: float) -> dict[str, object]:
+def wait_bound(accepted_per_second: float, streams: int) -> float:
+    """Seconds that a full queue and the batches under way take at that rate. What is accepted waits no longer for inference; what exceeds
+    it was spent on HTTP, by the service or by the client on the same cores."""
+    return (Settings.queue + streams * largest_batch(streams)) / accepted_per_second
+
+
+def overload(
+    process: psutil.Process, place: tuple[str, int], bodies: list[bytes], rate: float, seconds: float, streams: int
+) -> dict[str, object]:
     """More requests than can be served: what they got, the memory meanwhile, and how long until one passes again."""
     drive(place, bodies, at_once(2 * len(bodies)), CONNECTIONS)
     samples: list[int] = []
@@ -198,7 +215,10 @@ def overload(process: psutil.Process, place: tuple[str, int], bodies: list[bytes
     return {
         "rate": rate,
         "statuses": dict(load.statuses),
-        "p99_s": p99(load.seconds),
+        "accepted_per_s": load.per_second,
+        "accepted_p99_s": p99(load.since_sent),
+        "accepted_p99_since_due_s": p99(load.seconds),
+        "accepted_bound_s": wait_bound(load.per_second, streams),
         "rss_start_bytes": median(samples[:4]),
         "rss_end_bytes": median(samples[-4:]),
         "recovery_s": time.perf_counter() - stopped,
@@ -211,16 +231,16 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     service, flask = ("127.0.0.1", free_port()), ("127.0.0.1", free_port())
     threads = [] if args.threads is None else ["--threads", str(args.threads)]
     serve = [sys.executable, "-m", "yoloperf", "serve", "--model", args.weights, "--port", str(service[1]), "--runtime", args.runtime]
-    detector = Detector.load(args.weights, args.runtime, threads=args.threads)
+    serve += ["--streams", str(args.streams), "--max-batch", str(Settings.max_batch), "--queue", str(Settings.queue)]
+    model = ServedModel.load("same", args.weights, args.runtime, threads=args.threads, streams=args.streams)
+    workers = Workers(available_cores(), model.streams)
     rounds: list[dict[str, float]] = []
     with (
         server([*serve, *threads], service) as process,
         server([sys.executable, __file__, "--weights", args.weights, "--student", str(flask[1])], flask),
     ):
         for number in range(args.rounds + 1):
-            start = time.perf_counter()
-            assert sum(len(seen.detections) for _ in range(args.repeat) for seen in detector.detect(paths, batch=BATCH))
-            found = {"in process": args.repeat * len(paths) / (time.perf_counter() - start)}
+            found = {"in process": pictures_per_second(model, workers, args.repeat * paths)}
             cpu = time.process_time()
             full = drive(service, single, at_once(args.repeat * len(single)), CONNECTIONS)
             found["client, cores"] = (time.process_time() - cpu) / full.wall_s
@@ -236,7 +256,9 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
             if number:  # the first round warms up
                 rounds.append(found)
                 print(f"round {number}: " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()), flush=True)
-        extreme = overload(process, service, single, 3 * rounds[-1]["service"], args.overload_s) if args.overload_s else None
+        capacity = rounds[-1]["service"]
+        extreme = overload(process, service, single, 3 * capacity, args.overload_s, model.streams) if args.overload_s else None
+    workers.close()
     return {"rounds": rounds, "overload": extreme}
 
 
@@ -263,6 +285,7 @@ if __name__ == "__main__":
     flags.add_argument("--source", help="folder of images; 128 of them are used")
     flags.add_argument("--runtime", default="auto")
     flags.add_argument("--threads", type=int, help="of the runtime, here and in the service (default: every core)")
+    flags.add_argument("--streams", type=int, default=Settings.streams, help="likewise (default: the service's own)")
     flags.add_argument("--rounds", type=int, default=5)
     flags.add_argument("--repeat", type=int, default=4, help="times that the images are sent a round (default: 4)")
     flags.add_argument("--seconds", type=float, default=15, help="of half load a round (default: 15)")

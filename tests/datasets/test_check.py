@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.datasets.conftest import MakeSet
+from tests.service.hostile import bmp, png
 from yoloperf.core.errors import UserError
-from yoloperf.datasets.check import Finding, check, config_of
+from yoloperf.datasets.check import Finding, check, config_of, unreadable
 from yoloperf.datasets.config import load_data_config
 
 BOX = "1 0.5 0.5 0.25 0.5\n"
@@ -57,6 +58,26 @@ def test_a_thumbnails_end_is_not_the_images(make_set: MakeSet) -> None:
     image.write_bytes(whole + b"trailing bytes that cameras leave")
     assert kinds(file) == {}
     image.write_bytes(whole[:-20])
+    assert kinds(file) == {"truncated image": ["a.jpg"]}
+
+
+def test_a_picture_of_more_pixels_than_can_be_decoded_is_a_finding(make_set: MakeSet) -> None:
+    file = make_set({"a": BOX, "b": BOX, "c": BOX})
+    images = file.parent / "images/train"
+    (images / "a.jpg").write_bytes(png(60_000, 60_000))
+    (images / "b.jpg").write_bytes(bmp(60_000, 60_000))
+    assert kinds(file) == {"unreadable image": ["a.jpg", "b.jpg"]}
+    assert all(unreadable(images / name) for name in ("a.jpg", "b.jpg")) and not unreadable(images / "c.jpg")
+
+
+@pytest.mark.parametrize("filling", [b"\xff", b"\xff\xfe\0\2"])
+def test_a_header_without_end_is_not_walked(make_set: MakeSet, filling: bytes) -> None:
+    file = make_set({"a": BOX, "b": BOX})
+    images = file.parent / "images/train"
+    whole = (images / "a.jpg").read_bytes()
+    (images / "a.jpg").write_bytes(whole[:2] + filling * 1000 + whole[2:])
+    assert kinds(file) == {}
+    (images / "a.jpg").write_bytes(whole[:2] + filling * 5000 + whole[2:])
     assert kinds(file) == {"truncated image": ["a.jpg"]}
 
 

@@ -138,6 +138,23 @@ def bad_target(dice: random.Random) -> bytes:
     return method + b" " + path + b" HTTP/1.1\r\n" + HOST + b"Connection: close\r\nContent-Length: 0\r\n\r\n"
 
 
+def bad_head(dice: random.Random) -> bytes:
+    """Headers that other code than the HTTP parser reads."""
+    host, more = HOST, b"Content-Length: 2\r\n"
+    kind = dice.randrange(4)
+    odd = dice.choice((b"http://[", b"[", b"http://]/", b"\xff", b"http://x:99999999/", b"//", b"http://[::1%25]", b":"))
+    if kind == 0:
+        more += b"Origin: " + odd + b"\r\n"
+    elif kind == 1:
+        host = b"Host: " + odd + b"\r\n"
+        more += b"Origin: http://localhost\r\n"
+    elif kind == 2:
+        more = b"Content-Length: " + b"0" * dice.choice((30, 5000)) + b"2\r\n"
+    else:
+        more += b"Authorization: " + odd + b"\r\nLast-Event-ID: " + b"9" * dice.choice((19, 5000)) + b"\r\n"
+    return b"POST /api/detect HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\n" + more + b"Connection: close\r\n\r\n{}"
+
+
 def bad_http(dice: random.Random) -> bytes:
     """Not even HTTP, or a body that is not as long as was said."""
     kind = dice.randrange(6)
@@ -168,7 +185,17 @@ def bad_http(dice: random.Random) -> bytes:
     return mutated(dice, _post(b"multipart/form-data; boundary=b", _form(dice, SEEDS[0])))
 
 
-KINDS: list[Callable[[random.Random], bytes]] = [bad_image, bad_image, bad_form, bad_json, bad_path, bad_kind, bad_target, bad_http]
+KINDS: list[Callable[[random.Random], bytes]] = [
+    bad_image,
+    bad_image,
+    bad_form,
+    bad_json,
+    bad_path,
+    bad_kind,
+    bad_target,
+    bad_head,
+    bad_http,
+]
 
 
 def request(number: int) -> tuple[str, bytes]:

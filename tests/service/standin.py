@@ -29,6 +29,7 @@ class StandIn(ThreadingHTTPServer):
         self.seen: list[list[str]] = []  # names of the pictures of each request
         self.at_once = self.most_at_once = 0
         self.refuse: Callable[[list[str]], Refusal | None] = lambda names: None
+        self.refuse_all: Refusal | None = None  # what every GET is answered with
         self.dies_after: int | None = None  # requests, after which every connection is closed without an answer
         self.lock = threading.Lock()
 
@@ -61,6 +62,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.dead():
+            return
+        if self.server.refuse_all:
+            self.answer(*self.server.refuse_all)
             return
         models = [{"name": name, "digest": self.server.digest, "default": name == "bccd"} for name in ("coco", "bccd")]
         self.answer(200, {}, {"models": models} if self.path == "/api/models" else {"status": "ready"})

@@ -8,12 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.service.standin import StandIn
+from tests.service.hostile import png
+from tests.service.standin import Refusal, StandIn
 from yoloperf.core.errors import UserError
 from yoloperf.service.client import DetectionClient
 from yoloperf.service.protocol import ServiceError, node_url
 
 BUSY = (429, {"Retry-After": "1"}, {"error": {"code": "busy", "message": "64 images are waiting already: try again in 1 s"}})
+ANSWER = {"model": "bccd", "model_digest": "0123456789ab", "runtime": "none", "timing": {}}
 NO_IMAGE = (422, {}, {"error": {"code": "not-an-image", "message": "this is no readable image", "image": "x.jpg"}})
 
 
@@ -42,6 +44,9 @@ def test_one_picture_comes_back_with_typed_boxes_and_is_drawn_on(picture: Path, 
     assert cv2.imread(str(tmp_path / "out.jpg")).shape == (40, 60, 3)
     with pytest.raises(UserError, match="60 x 40 pixels, this one has 10 x 10"):
         found.picture(np.zeros((10, 10, 3), np.uint8))
+    for unusable in (b"", png(60_000, 60_000)):
+        with pytest.raises(UserError, match="the picture is no readable image"):
+            found.picture(unusable)
 
 
 def test_batch_takes_paths_bytes_and_pixels_and_keeps_their_order(picture: Path) -> None:
@@ -119,6 +124,29 @@ def test_some_other_server_is_said_to_be_none_of_ours(picture: Path) -> None:
         node.refuse = lambda names: (404, {}, {})
         with pytest.raises(ServiceError, match="HTTP 404 Not Found"):
             client.detect(picture)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ((200, {"Content-Encoding": "gzip"}, {"models": []}), "is no yoloperf service"),
+        ((200, {}, {"results": [], **ANSWER}), "answered 0 results to 1 images"),
+    ],
+)
+def test_answer_that_is_none_is_an_error_of_the_service(picture: Path, answer: Refusal, message: str, asynchronous: bool) -> None:
+    with StandIn() as node, DetectionClient(node.address) as client:
+        node.refuse = lambda names: answer
+        with pytest.raises(ServiceError, match=message):
+            asyncio.run(_one(client, picture)) if asynchronous else client.detect(picture)
+
+
+@pytest.mark.parametrize("answer", [(200, {"Content-Encoding": "gzip"}, {}), (200, {}, {"hello": "world"}), (200, {}, {"models": 1})])
+def test_models_of_some_other_server(answer: Refusal) -> None:
+    with StandIn() as node, DetectionClient(node.address) as client:
+        node.refuse_all = answer
+        with pytest.raises(ServiceError, match="is no yoloperf service"):
+            client.models()
 
 
 def test_unreadable_file_and_no_file(tmp_path: Path) -> None:

@@ -1,15 +1,20 @@
 """What is refused before it costs anything, and who is let in."""
 
+import asyncio
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
 import pytest
+from starlette.requests import Request
 
 from tests.service.conftest import picture
 from tests.service.hostile import bmp, jpeg, png, tiff, webp
 from tests.service.live import Live
 from yoloperf.service.headers import claimed_size
+from yoloperf.service.intake import Body, Budget
 from yoloperf.service.limits import Limits, check_image
 from yoloperf.service.model import ServedModel, decode
 from yoloperf.service.refusal import Refused
@@ -79,6 +84,38 @@ def test_jpeg_of_very_many_scans_is_refused() -> None:
         decode(data[:-2] + data[scan:-2] * 100 + b"\xff\xd9", Limits(), "scans")
 
 
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp", ".tiff", ".jpg"])
+def test_what_only_looks_like_scans_is_none(suffix: str) -> None:
+    """Of compressed bytes each 65,536th pair is that of a scan, whatever the format; behind a JPEG lies what cameras leave there."""
+    data = picture(1, suffix=suffix)
+    trailer = b"\xff\xda" * 100
+    if suffix == ".png":
+        trailer = struct.pack(">I4s", len(trailer), b"teXt") + trailer + struct.pack(">I", zlib.crc32(b"teXt" + trailer))
+        data, trailer = data[:-12], trailer + data[-12:]
+    assert check_image(data + trailer, Limits(), "x") == (64, 48)
+    assert decode(data + trailer, Limits(), "x").shape == (48, 64, 3)
+
+
+@pytest.mark.usefixtures("never_decoded")
+def test_scans_cannot_be_hidden_behind_what_looks_like_the_end() -> None:
+    data = cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    scan = data.rindex(b"\xff\xda")
+    for hidden in (b"\xff\xfe\0\4\xff\xd9", b"\xff\xd0", b"\xff\x02\xff\xff", b"\0\xff\xff"):
+        with pytest.raises(Refused, match="scans"):
+            decode(data[:scan] + hidden + data[scan:-2] * 100 + b"\xff\xd9", Limits(), "scans")
+
+
+@pytest.mark.usefixtures("never_decoded")
+@pytest.mark.parametrize("filling", [b"\xff", b"\xff\xfe\0\2"])
+def test_jpeg_of_very_many_segments_is_refused(filling: bytes) -> None:
+    data = picture(1)
+    assert check_image(data[:2] + filling * 1000 + data[2:], Limits(), "some") == (64, 48)
+    with pytest.raises(Refused, match="no readable image"):
+        decode(data[:2] + filling * 5000 + data[2:], Limits(), "before the frame")
+    with pytest.raises(Refused, match="segments"):
+        decode(data[:-2] + b"\xff\xfe\0\2" * 5000 + data[-2:], Limits(), "behind it")
+
+
 def test_limits_hold_at_their_edges() -> None:
     limits = Limits(pixels=64 * 48, image_bytes=len(picture(1)))
     assert check_image(picture(1), limits, "just fits") == (64, 48)
@@ -124,6 +161,13 @@ def test_too_much_in_one_request(tight: Live) -> None:
     assert tight.detect(small).status_code == 200
 
 
+def test_length_of_very_many_digits_is_refused() -> None:
+    request = Request({"type": "http", "headers": [(b"content-length", b"0" * 5000 + b"2")]})
+    with Body(request, Limits(), Budget(10)) as body, pytest.raises(Refused) as refused:
+        asyncio.run(body.whole(10))
+    assert refused.value.status == 413
+
+
 def test_body_that_does_not_arrive_is_given_up(tight: Live) -> None:
     def slow() -> Iterator[bytes]:
         import time
@@ -137,8 +181,6 @@ def test_body_that_does_not_arrive_is_given_up(tight: Live) -> None:
 
 
 def test_bytes_of_all_requests_together_are_bounded() -> None:
-    from yoloperf.service.intake import Budget
-
     budget = Budget(10)
     budget.take(8)
     with pytest.raises(Refused) as refused:
@@ -161,7 +203,13 @@ def test_token(tight: Live) -> None:
 
 def test_pages_of_other_sites_may_not_ask(tight: Live) -> None:
     own = tight.url.removeprefix("http://")
-    for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+    for headers in (
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://["},
+        {"Origin": f"http://{own}", "Host": "["},
+    ):
         response = tight.client.post("/api/detect", headers=headers)
         assert (response.status_code, response.json()["error"]["code"]) == (403, "cross-site")
     for headers in ({"Origin": f"http://{own}", "Sec-Fetch-Site": "same-origin"}, {"Origin": "https://127.0.0.1"}):

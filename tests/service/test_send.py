@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.service.standin import StandIn
+from tests.service.standin import Refusal, StandIn
 from yoloperf.cli import main
 from yoloperf.core.lock import held
 
@@ -147,6 +147,61 @@ def test_new_weights_in_the_middle_set_a_node_aside(folder: Path, send: Send) ->
         code, result = send(one.address, two.address, flags="--batch 1 --in-flight 1")
     assert code == 0 and lines(folder).keys() == names(folder)
     assert result["nodes"][1]["images"] <= 3 and "other weights" in result["nodes"][1]["fault"]
+
+
+NO_MODEL = (404, {}, {"error": {"code": "unknown-model", "message": "unknown model bccd"}})
+WRONG = {
+    "another server": (200, {}, {"hello": "world"}),
+    "another protocol": (200, {"Content-Encoding": "gzip"}, {}),
+    "too few results": (200, {}, {"results": [], "model": "bccd", "model_digest": "0123456789ab", "runtime": "none", "timing": {}}),
+    "moved": (301, {"Location": "/elsewhere"}, {}),
+    "another token": (401, {}, {}),
+    "forbidden": (403, {}, {}),
+    "without the model": NO_MODEL,
+    "no such method": (501, {}, {}),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("looks_right", [False, True])
+def test_wrong_node_does_not_swallow_the_images(folder: Path, send: Send, wrong: Refusal, looks_right: bool) -> None:
+    """However slow the other one is."""
+    with StandIn(delay_s=0.02) as one, StandIn() as two:
+
+        def change(_: list[str]) -> Refusal | None:
+            if len(two.seen) <= 2:
+                return None
+            two.refuse_all = None if looks_right else wrong
+            return wrong
+
+        two.refuse = change
+        code, result = send(one.address, two.address, flags="--batch 1 --in-flight 1")
+    assert code == 0 and result["refused"] == [] and lines(folder).keys() == names(folder)
+    assert [node["images"] for node in result["nodes"]] == [22, 2]
+    assert not result["nodes"][1]["up"] and result["nodes"][1]["fault"] and result["nodes"][1]["retried"] == len(two.seen) - 2
+
+
+def test_wrong_node_alone_is_given_up(folder: Path, send: Send) -> None:
+    with StandIn() as node:
+        node.refuse = lambda _: NO_MODEL if len(node.seen) > 8 else None
+        code, result = send(node.address, flags="--batch 1 --in-flight 1 --patience 0.5")
+    assert code == 1 and result["refused"] == [] and len(result["left"]) == 16 and len(lines(folder)) == 8
+    assert "unknown model" in result["nodes"][0]["fault"] and not result["nodes"][0]["up"]
+
+
+def test_image_that_a_proxy_forbids_keeps_no_other(folder: Path, send: Send) -> None:
+    with StandIn() as node:
+        node.refuse = lambda seen: (403, {}, {}) if "3.jpg" in seen else None
+        code, result = send(node.address, flags="--batch 1 --in-flight 1 --patience 0.5")
+    assert code == 1 and [Path(image).name for image in result["left"]] == ["3.jpg"] and len(lines(folder)) == 23
+
+
+@pytest.mark.parametrize("body", [{"models": [{"x": 1}]}, {"models": [1]}, {"models": 1}, []])
+def test_node_that_is_some_other_server(folder: Path, body: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with StandIn() as node:
+        node.refuse_all = (200, {}, body)
+        assert main(["send", str(folder), "--output", str(folder.parent / "out"), "--nodes", node.address]) == 2
+    assert "is no yoloperf service: give the address of one" in capsys.readouterr().err
 
 
 def test_busy_node_is_left_alone_for_as_long_as_it_says(folder: Path, send: Send) -> None:

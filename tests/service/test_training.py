@@ -288,6 +288,16 @@ def test_trained_models_in_memory_are_bounded(idle: Training, monkeypatch: pytes
     assert served == [str(number) for number in range(SERVED)]
 
 
+def test_place_that_no_log_has_is_refused(idle: Training) -> None:
+    app = FastAPI()
+    app.include_router(make_router(idle, lambda name, weights: None, lambda: True))
+    client = TestClient(app)
+    id = idle.submit(Request(**ASKED))
+    assert client.get(f"/api/training/{id}/events", headers={"Last-Event-ID": str(2**40)}).status_code == 200
+    for place in (str(2**40 + 1), str(2**63), "9" * 5000, "-1", "x"):
+        assert client.get(f"/api/training/{id}/events", headers={"Last-Event-ID": place}).status_code == 422, place
+
+
 def test_events_of_whole_lines(tmp_path: Path) -> None:
     log = tmp_path / "console.log"
     assert list(events_behind(log, 0)) == []

@@ -1,4 +1,6 @@
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -138,6 +140,22 @@ def test_auto_takes_what_was_measured_to_be_fastest() -> None:
     checkpoint = _checkpoint("yolov3-tiny", 2)
     _runtime(checkpoint, "openvino")
     assert make_runtime(checkpoint, "auto", "cpu", threads=1).name == "openvino"
+
+
+_FIRST_USE = """
+import numpy
+from tests.yolo.test_runtimes import SIDE, _checkpoint, _pixels, _runtime
+runtime = _runtime(_checkpoint("yolov3-tiny", 3), "openvino")
+numpy.lib.NumpyVersion = None
+runtime(_pixels(1))
+"""
+
+
+def test_openvino_is_set_up_before_threads_share_it() -> None:
+    """Its bindings ask numpy's version at the first use of an array: two threads there at once would wait for each other for ever."""
+    _runtime(_checkpoint("yolov3-tiny", 3), "openvino")  # is it installed
+    done = subprocess.run([sys.executable, "-c", _FIRST_USE], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_impossible_choices_are_refused() -> None:

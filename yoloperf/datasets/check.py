@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from yoloperf.core.errors import UserError
 from yoloperf.datasets import yolo_txt
 from yoloperf.datasets.config import SPLITS, DataConfig, load_data_config
-from yoloperf.datasets.images import PNG, START_OF_SCAN, image_size, jpeg_segments
+from yoloperf.datasets.images import PNG, START_OF_SCAN, decode, image_size, jpeg_segments
 from yoloperf.datasets.labels import BoxReader, box_reader, find_files, tidy_boxes
 
 
@@ -138,10 +137,10 @@ def image_faults(content: bytes) -> list[tuple[str, str]]:
         scans = [place for marker, place in jpeg_segments(io.BytesIO(content)) if marker == START_OF_SCAN]
         # within a scan the two bytes of the end marker cannot be pixels; before it they may end a thumbnail
         if not scans or content.find(b"\xff\xd9", scans[0]) < 0:
-            return [("truncated image", f"no end-of-image marker in {len(content)} bytes")]
+            return [("truncated image", f"no scan with an end-of-image marker behind it in {len(content)} bytes")]
     elif content.startswith(PNG) and b"IEND" not in content[-64:]:
         return [("truncated image", f"no IEND chunk at the end of {len(content)} bytes")]
-    if cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) is None:
+    if decode(content) is None:
         return [("unreadable image", "cannot be decoded")]
     return []
 

@@ -3,9 +3,11 @@
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from yoloperf.core.errors import UserError
 
@@ -14,6 +16,8 @@ SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 # JPEG start-of-frame markers; C4, C8 and CC lie among them and are none (ITU-T T.81, table B.1)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 START_OF_SCAN = 0xDA
+# Profiles and depth maps of a phone take some hundred segments of 64 KiB; a file of nothing but segments would take seconds to walk.
+MOST_SEGMENTS = 4096  # fill bytes among them
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -52,14 +56,24 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with path.open("rb") as stream:
             size = header_size(stream)
+            if size:
+                return size
+            stream.seek(0)
+            image = decode(stream.read(), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except FileNotFoundError as error:
         raise UserError(f"no image {path}") from error
-    if size is None:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if image is None:
-            raise UserError(f"{path} is no readable image: `yoloperf data check` finds all such files")
-        size = image.shape[1], image.shape[0]
-    return size
+    if image is None:
+        raise UserError(f"{path} is no readable image: `yoloperf data check` finds all such files")
+    return image.shape[1], image.shape[0]
+
+
+def decode(content: bytes, flags: int = cv2.IMREAD_COLOR) -> NDArray[Any] | None:
+    """Pixels of an image file's content, BGR; None for what is no image, and for more pixels than OpenCV takes (a billion)."""
+    try:
+        image: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:
+        return None
+    return image
 
 
 def header_size(stream: BinaryIO) -> tuple[int, int] | None:
@@ -79,18 +93,21 @@ def header_size(stream: BinaryIO) -> tuple[int, int] | None:
 
 
 def jpeg_segments(stream: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Marker and place of the content of each segment of a JPEG up to the scan; fewer where the file is broken or none."""
+    """Marker and place of the content of each segment of a JPEG up to the scan; fewer where the file is broken, none, or all header."""
     stream.seek(0)
     if stream.read(2) != b"\xff\xd8":
         return
-    marker = 0
-    while marker != START_OF_SCAN:
+    place = 2
+    for _ in range(MOST_SEGMENTS):
+        stream.seek(place)
         head = stream.read(4)
-        while head[:2] == b"\xff\xff":  # fill bytes before a marker
-            head = head[1:] + stream.read(1)
         if len(head) < 4 or head[0] != 0xFF:
             return
         marker, length = head[1], struct.unpack(">H", head[2:])[0]
-        place = stream.tell()
-        yield marker, place
-        stream.seek(place + length - 2)
+        if marker == 0xFF:  # a fill byte before a marker
+            place += 1
+            continue
+        yield marker, place + 4
+        if marker == START_OF_SCAN:
+            return
+        place += 2 + length

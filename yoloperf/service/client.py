@@ -26,7 +26,7 @@ _AVOID_S = 5.0  # for how long a node that failed is asked last
 _LONGEST_WAIT_S = 5.0  # what a busy node may ask for before the second attempt
 
 # an attempt goes out as (node, seconds to wait before it) and comes back as a response or as what went wrong on the way
-_Exchange = Generator[tuple[str, float], httpx2.Response | httpx2.TransportError, Answer]
+_Exchange = Generator[tuple[str, float], httpx2.Response | httpx2.RequestError, Answer]
 
 
 class DetectionClient:
@@ -90,10 +90,10 @@ class DetectionClient:
         node, wait_s = next(exchange)
         while True:
             time.sleep(wait_s)
-            outcome: httpx2.Response | httpx2.TransportError
+            outcome: httpx2.Response | httpx2.RequestError
             try:
                 outcome = self._client.post(f"{node}/api/detect", **parts)
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:
                 outcome = error
             try:
                 node, wait_s = exchange.send(outcome)
@@ -114,10 +114,10 @@ class DetectionClient:
         node, wait_s = next(exchange)
         while True:
             await asyncio.sleep(wait_s)
-            outcome: httpx2.Response | httpx2.TransportError
+            outcome: httpx2.Response | httpx2.RequestError
             try:
                 outcome = await self._async_client.post(f"{node}/api/detect", **parts)
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:
                 outcome = error
             try:
                 node, wait_s = exchange.send(outcome)
@@ -128,11 +128,14 @@ class DetectionClient:
         """The models that the first node serves, as /api/models tells them. Raises ServiceError."""
         try:
             response = self._client.get(f"{self.nodes[0]}/api/models")
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             raise ServiceError.unreachable(self.nodes[0], error) from error
         if response.status_code != 200:
             raise ServiceError.of(response, self.nodes[0])
-        return list(response.json()["models"])
+        try:
+            return list(response.json()["models"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ServiceError.no_service(self.nodes[0]) from error
 
     def _exchange(self, images: int) -> _Exchange:
         """Both attempts of a request, without the sending: the same for threads and for an event loop."""
@@ -147,7 +150,7 @@ class DetectionClient:
             if not error.retry:
                 raise
             self._failed_at[first] = time.monotonic()
-            wait_s = 0.0 if second != first or isinstance(outcome, httpx2.TransportError) else min(wait_of(outcome), _LONGEST_WAIT_S)
+            wait_s = 0.0 if second != first or isinstance(outcome, httpx2.RequestError) else min(wait_of(outcome), _LONGEST_WAIT_S)
         outcome = yield second, wait_s
         try:
             return read_answer(outcome, second, images)

@@ -23,22 +23,30 @@ Record = Callable[[Path, Answer, int], Awaitable[None]]  # takes an image, the a
 
 @dataclass
 class Node:
-    """One service, what it has done so far, and how it is. seconds: of each answered request, seen from here."""
+    """One service, what it has done so far, and how it is. seconds: of each answered request, seen from here.
+
+    up: whether it says that it is ready; suspect: it said so, and then answered as no service of ours does, or as one without the model.
+    """
 
     url: str
     up: bool = False
+    suspect: bool = False
     fault: str | None = None
     rest_s: float = 0.0
     images: int = 0
     retried: int = 0
     seconds: list[float] = field(default_factory=list)
 
+    @property
+    def usable(self) -> bool:
+        return self.up and not self.suspect
+
     def report(self, wall_s: float) -> dict[str, Any]:
         p50, p95 = np.percentile(self.seconds, (50, 95)).tolist() if self.seconds else (None, None)
         return {
             "node": self.url,
-            "up": self.up,
-            "fault": self.fault,
+            "up": self.usable,
+            "fault": None if self.usable else self.fault,
             "images": self.images,
             "images_per_s": self.images / wall_s,
             "requests": len(self.seconds),
@@ -108,11 +116,11 @@ class Dispatch:
             await asyncio.gather(*together, return_exceptions=True)
 
     async def _alone(self, patience_s: float) -> None:
-        """Ends when no node has been up for so long."""
+        """Ends when no node has been usable for so long."""
         last_up = time.monotonic()
         while time.monotonic() - last_up < patience_s:
             await asyncio.sleep(min(0.2, patience_s))
-            if any(node.up for node in self.nodes):
+            if any(node.usable for node in self.nodes):
                 last_up = time.monotonic()
 
     async def _work(self, node: Node, record: Record) -> None:
@@ -126,6 +134,7 @@ class Dispatch:
             if answer is not None:
                 for place, image in enumerate(job.images):
                     await record(image, answer, place)
+                node.suspect = False
                 node.images += len(job.images)
                 node.seconds.append(answer.elapsed_s)
                 await self._finish(len(job.images))
@@ -142,19 +151,23 @@ class Dispatch:
         except OSError as error:
             await self._again(job, _MOST_ATTEMPTS, error)
             return None
-        outcome: httpx2.Response | httpx2.TransportError
+        outcome: httpx2.Response | httpx2.RequestError
         try:
             outcome = await self._http.post(f"{node.url}/api/detect", **self._question.parts(loaded))
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             outcome = error
         try:
             answer = read_answer(outcome, node.url, len(job.images))
         except ServiceError as error:
-            node.retried += error.retry
+            node.retried += error.retry or error.wrong_node
             if isinstance(outcome, httpx2.Response) and outcome.status_code in BUSY:
                 await self._rest(node, str(error), min(wait_of(outcome), _LONGEST_REST_S))
                 await self._again(job, 0)
-            elif isinstance(outcome, httpx2.TransportError):
+            elif error.wrong_node:
+                node.suspect = True
+                self._queue.append(job)  # last, so that what refuses this one (a proxy, for its content) is not asked for nothing else
+                await self._rest(node, str(error), _FIRST_REST_S)
+            elif isinstance(outcome, httpx2.RequestError):
                 await self._rest(node, str(error), _FIRST_REST_S)
                 await self._again(job, not isinstance(outcome, httpx2.ConnectError), error)
             else:
@@ -196,8 +209,6 @@ class Dispatch:
             async with self._changed:
                 node.up = model is not None and model[1] == self._digest
                 node.rest_s = _FIRST_REST_S if node.up else min(2 * node.rest_s, _LONGEST_REST_S)
-                if node.up:
-                    node.fault = None
                 self._changed.notify_all()
 
     async def _model(self, node: Node) -> tuple[str, str] | None:
@@ -209,20 +220,21 @@ class Dispatch:
             response = await self._http.get(f"{node.url}/api/models", timeout=_PROBE_TIMEOUT_S)
             if response.status_code != 200:
                 raise ServiceError.of(response, node.url)
-            models = [model for model in response.json()["models"] if model.get("kind", "detection") == "detection"]
-        except httpx2.TransportError as error:
+            found = [model for model in response.json()["models"] if model.get("kind", "detection") == "detection"]
+            models = [(str(model["name"]), str(model["digest"]), model["default"]) for model in found]
+        except httpx2.RequestError as error:
             node.fault = str(ServiceError.unreachable(node.url, error))
             return None
         except ServiceError as error:
             node.fault = str(error)
             return None
-        except (ValueError, KeyError, TypeError):
-            node.fault = f"{node.url} answers, but is no yoloperf service"
+        except (ValueError, KeyError, TypeError, AttributeError):
+            node.fault = str(ServiceError.no_service(node.url))
             return None
         wanted = self._question.model
-        for model in models:
-            if model["name"] == wanted or (wanted is None and model["default"]):
-                return model["name"], model["digest"]
-        names = ", ".join(model["name"] for model in models)
+        for name, digest, default in models:
+            if name == wanted or (wanted is None and default):
+                return name, digest
+        names = ", ".join(name for name, _, _ in models)
         node.fault = f"{node.url} has no model {wanted!r}, only {names}" if models else f"{node.url} serves no detector"
         return None

@@ -97,5 +97,8 @@ def _foreign(headers: dict[bytes, bytes]) -> bool:
     origin = headers.get(b"origin")
     if origin is None:
         return False
-    own = urlsplit(b"//" + headers.get(b"host", b""))
-    return urlsplit(origin).hostname != own.hostname
+    try:
+        own = urlsplit(b"//" + headers.get(b"host", b""))
+        return urlsplit(origin).hostname != own.hostname
+    except ValueError:  # one of them is no address
+        return True

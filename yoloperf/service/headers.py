@@ -4,11 +4,16 @@ An imaging library would do, but some set up their decoder, canvas included, to 
 """
 
 import io
+import re
 import struct
 
-from yoloperf.datasets.images import PNG, header_size
+from yoloperf.datasets.images import MOST_SEGMENTS, PNG, START_OF_SCAN, header_size
 
 FORMATS = "JPEG, PNG, WebP, BMP or TIFF"
+
+# of a JPEG: those that a length follows, and the start and the end of a picture; in a scan's data 00 follows every FF (ITU-T T.81, B.1)
+_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
+_START, _END = b"\xd8", b"\xd9"
 
 _TIFF_SIDES = {256: 0, 257: 1, 322: 0, 323: 1}  # ImageWidth, ImageLength, TileWidth, TileLength (TIFF 6.0) -> width or height
 _TIFF_TYPES = {3: "H", 4: "I"}  # SHORT, LONG
@@ -28,6 +33,24 @@ def claimed_size(data: bytes) -> tuple[int, int] | None:
         return header_size(io.BytesIO(data))
     except struct.error:  # ends within the header
         return None
+
+
+def jpeg_scans(data: bytes) -> int | None:
+    """Scans of a JPEG, none counted of what may follow its picture (another one, a film); None where its segments are too many to look at.
+
+    0 for anything else, and where the file ends within the header.
+    """
+    count, place = 0, 2
+    if data[:2] != b"\xff\xd8":
+        return count
+    for _ in range(MOST_SEGMENTS):
+        found = _MARKER.search(data, place)
+        if found is None or found[1] in (_START, _END) or found.end() + 2 > len(data):
+            return count
+        count += found[1][0] == START_OF_SCAN
+        # a marker in the content of a segment is none
+        place = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2], "big"))
+    return None
 
 
 def _webp(data: bytes) -> tuple[int, int] | None:

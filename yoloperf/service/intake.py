@@ -24,6 +24,7 @@ Asked = TypeVar("Asked", bound=BaseModel)
 
 _FORM_BYTES = 65_536
 _FIELD_BYTES = 4096
+_LENGTH_DIGITS = 20  # those of 2^64
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class Body:
     async def chunks(self, most: int) -> AsyncIterator[bytes]:
         too_large = Refused(413, "request-too-large", f"a request may have {most / 1e6:g} MB here: send fewer or smaller images")
         announced = self.request.headers.get("content-length", "0")
-        if not announced.isdecimal() or int(announced) > most:
+        # int() takes no number of thousands of digits, not even of zeros
+        if not announced.isdecimal() or len(announced) > _LENGTH_DIGITS or int(announced) > most:
             raise too_large
         async for chunk in self.request.stream():
             if self.count + len(chunk) > most:

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from yoloperf.service.headers import FORMATS, claimed_size
+from yoloperf.datasets.images import MOST_SEGMENTS
+from yoloperf.service.headers import FORMATS, claimed_size, jpeg_scans
 from yoloperf.service.refusal import Refused
 
 # A progressive JPEG's scans each go over all coefficients, however few bytes they have. Encoders write some ten.
 _MOST_SCANS = 64
-_START_OF_SCAN = b"\xff\xda"  # ITU-T T.81, table B.1; cannot occur within a scan's data, where 00 follows every FF
 _LONGEST_SIDE = 65_500  # of a JPEG; OpenCV's resize counts in 16 bits
 
 
@@ -34,8 +34,9 @@ def check_image(data: bytes, limits: Limits, name: str) -> tuple[int, int]:
     if width * height > limits.pixels or max(width, height) > _LONGEST_SIDE:
         allowed = f"{limits.pixels / 1e6:g} megapixels and {_LONGEST_SIDE} a side"
         raise Refused(413, "too-many-pixels", f"an image may have {allowed}, this one has {width} x {height}: scale it down", name)
-    if data.count(_START_OF_SCAN) > _MOST_SCANS:
-        raise Refused(422, "not-an-image", f"a JPEG may have {_MOST_SCANS} scans: save it again", name)
+    scans = jpeg_scans(data)
+    if scans is None or scans > _MOST_SCANS:
+        raise Refused(422, "not-an-image", f"a JPEG may have {_MOST_SCANS} scans and {MOST_SEGMENTS} segments: save it again", name)
     return width, height
 
 

@@ -11,12 +11,15 @@ import httpx2
 import numpy as np
 
 from yoloperf.core.errors import UserError
+from yoloperf.datasets.images import decode
 from yoloperf.yolo.images import Pixels
 from yoloperf.yolo.picture import Detection, annotate, save_picture
 
 # busy or going down: another node, or the same one a little later, may well answer
 BUSY = (429, 503)
 _GATEWAY = (502, 504)
+_ELSEWHERE = (401, 403, 404, 405, 501)  # another token, another model, or not this service: a matter of the node, not of the picture
+_NO_SERVICE = "no-service"
 _WAIT_S = 0.5  # before a busy node is asked again where it does not say how long
 
 
@@ -90,9 +93,21 @@ class ServiceError(UserError):
     def retry(self) -> bool:
         return self.status is None or self.status in BUSY or self.status in _GATEWAY
 
+    @property
+    def wrong_node(self) -> bool:
+        """Whether this node would answer so to any picture: it is another server, or does not serve what is asked."""
+        return self.code == _NO_SERVICE or (self.status is not None and (self.status < 400 or self.status in _ELSEWHERE))
+
     @classmethod
-    def unreachable(cls, node: str, error: httpx2.TransportError) -> Self:
+    def unreachable(cls, node: str, error: httpx2.RequestError) -> Self:
+        """From a request without a response, or with one that cannot be read."""
+        if isinstance(error, httpx2.DecodingError):
+            return cls.no_service(node, None)
         return cls(f"{node} does not answer ({error or type(error).__name__}): is the service running there?", node, None, "unreachable")
+
+    @classmethod
+    def no_service(cls, node: str, status: int | None = 200) -> Self:
+        return cls(f"{node} answers, but is no yoloperf service: give the address of one", node, status, _NO_SERVICE)
 
     @classmethod
     def of(cls, response: httpx2.Response, node: str) -> Self:
@@ -124,9 +139,9 @@ def wait_of(response: httpx2.Response) -> float:
     return float(text) if text.isdecimal() else _WAIT_S
 
 
-def read_answer(outcome: httpx2.Response | httpx2.TransportError, node: str, images: int) -> Answer:
+def read_answer(outcome: httpx2.Response | httpx2.RequestError, node: str, images: int) -> Answer:
     """The answer to a question about so many images. Raises ServiceError where it is none."""
-    if isinstance(outcome, httpx2.TransportError):
+    if isinstance(outcome, httpx2.RequestError):
         raise ServiceError.unreachable(node, outcome)
     if outcome.status_code != 200:
         raise ServiceError.of(outcome, node)
@@ -137,8 +152,9 @@ def read_answer(outcome: httpx2.Response | httpx2.TransportError, node: str, ima
             node, content["model"], content["model_digest"], content["runtime"], results, content["timing"], outcome.elapsed.total_seconds()
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise ServiceError(f"{node} answers, but is no yoloperf service: give the address of one", node, 200, "no-service") from error
-    assert len(results) == images, f"{node} answered {len(results)} results to {images} images"
+        raise ServiceError.no_service(node) from error
+    if len(results) != images:
+        raise ServiceError(f"{node} answered {len(results)} results to {images} images", node, 200, _NO_SERVICE)
     return answer
 
 
@@ -154,7 +170,7 @@ def _decode(image: str | Path | bytes) -> Pixels:
         content = image if isinstance(image, bytes) else Path(image).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {name}: {error.strerror}") from error
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    pixels = decode(content)
     if pixels is None:
         raise UserError(f"{name} is no readable image")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)

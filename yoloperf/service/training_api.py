@@ -21,6 +21,7 @@ from yoloperf.service.training_request import options as offered
 
 POLL_S = 0.3
 SERVED = 8  # trained models, which stay in memory
+_LONGEST_LOG = 2**40  # bytes; file systems refuse to go to places far beyond that
 _REFUSALS = {
     401: "No token, or a wrong one",
     403: "Sent by another site's page",
@@ -104,7 +105,7 @@ def make_router(training: Training, serve: Callable[[str, Path], None], draining
 
     @router.get("/api/training/{id}/events", response_class=EventSourceResponse)
     async def follow(
-        id: str, first: Annotated[dict[str, Any], Depends(run)], last_event_id: Annotated[int, Header(ge=0)] = 0
+        id: str, first: Annotated[dict[str, Any], Depends(run)], last_event_id: Annotated[int, Header(ge=0, le=_LONGEST_LOG)] = 0
     ) -> AsyncIterator[ServerSentEvent]:
         """The trainer's events, one JSON object each. The id of an event is the place in the log behind it: who lost the connection
         goes on from there with Last-Event-ID. An event of key `state` says where the run stands, whenever that changes; the last

@@ -13,6 +13,7 @@ from yoloperf.core.verb import Result, Verb
 from yoloperf.service.limits import Limits
 from yoloperf.service.settings import Settings
 
+_MOST = 1_000_000_000  # of any limit; OpenCV takes no more pixels
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -89,9 +90,10 @@ def _serve(args: argparse.Namespace) -> Result:
 def _settings(args: argparse.Namespace) -> Settings:
     if args.image_root and not args.image_root.is_dir():
         raise UserError(f"--image-root {args.image_root} is no folder")
-    for name in ("streams", "max_batch", "queue", "max_image_mb", "max_pixels", "max_images", "max_request_mb"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
+    counts = dict.fromkeys(("streams", "max_batch", "queue", "max_image_mb", "max_pixels", "max_images", "max_request_mb"), 1)
+    for name, least in {**counts, "max_wait_ms": 0, "drain_s": 0}.items():
+        if not least <= getattr(args, name) <= _MOST:
+            raise UserError(f"--{name.replace('_', '-')} must be from {least} to {_MOST}, not {getattr(args, name)}")
     if args.training_threads is not None and args.training_threads < 1:
         raise UserError(f"--training-threads must be at least 1, not {args.training_threads}")
     return Settings(

@@ -30,6 +30,8 @@ class OpenVinoRuntime:
         }
         self.compiled = core.compile_model(core.read_model(model), "CPU", options)
         self.own = threading.local()
+        # The first access to a tensor's array sets the bindings up, and hangs for ever where two threads come to it together.
+        _ = openvino.Tensor(openvino.Type.u8, [1]).data
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         if not hasattr(self.own, "request"):  # a request belongs to one thread
