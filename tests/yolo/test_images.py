@@ -1,6 +1,8 @@
 import contextlib
 import errno
 import os
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from yoloperf.core import lock
 from yoloperf.core.errors import UserError
 from yoloperf.datasets.labels import Split
-from yoloperf.yolo.images import PAD, DecodedEachTime, letterbox, open_images
+from yoloperf.yolo.images import PAD, DecodedEachTime, letterbox, open_images, read_image
 
 sides = st.integers(20, 300)
 
@@ -61,6 +63,16 @@ def test_a_broken_image_leaves_no_cache(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"2\.png is no readable image"):
         open_images(split, 64, "disk", tmp_path / "cache", 1)
     assert not list((tmp_path / "cache").glob("*.u8*"))
+
+
+def test_more_pixels_than_opencv_takes_are_no_image(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunks = [header, b"IDAT" + zlib.compress(b"\0" * 9), b"IEND"]
+    framed = (struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(framed))
+    with pytest.raises(UserError, match=r"bomb\.png is no readable image"):
+        read_image(path)
 
 
 def test_who_waited_for_another_process_finds_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

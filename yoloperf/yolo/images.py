@@ -37,7 +37,10 @@ def read_image(path: Path, orient: bool = False) -> Pixels:
     Raises UserError where OpenCV cannot decode it.
     """
     flags = cv2.IMREAD_COLOR if orient else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imread(str(path), flags)
+    try:
+        image = cv2.imread(str(path), flags)
+    except cv2.error:  # more pixels than it takes
+        image = None
     if image is None:
         raise UserError(f"{path} is no readable image")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
