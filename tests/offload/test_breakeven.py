@@ -74,6 +74,13 @@ def row(name: str, round_trip_s: float = 0.02, **others: object) -> RequestRecor
     return RequestRecord(sample=name, round_trip_s=round_trip_s, **{"server_s": 0.01, "sent_bytes": 1000, "received_bytes": 100, **others})  # type: ignore[arg-type]
 
 
+def test_the_same_pictures_leave_chance_to_the_repetitions() -> None:
+    small, large = [0.02] * 5, [0.2] * 5
+    sample = Sample(*(np.array([small, large]) for _ in range(3)), np.array([1e3, 1e6]), np.array([1e3, 1e3]))
+    assert np.ptp(np.asarray(sample.resampled(other_pictures=False).local_s)) == 0
+    assert np.ptp(np.asarray(sample.resampled().local_s)) == pytest.approx(0.18)
+
+
 def test_pictures_are_matched_and_failures_left_out() -> None:
     local = [row("a", 0.1), row("b", 0.3), row("a", 0.1), row("b", 0.3), row("c")]
     remote = [row("b"), row("a"), row("a", error="gone"), row("d")]

@@ -71,10 +71,12 @@ class Sample:
     def model(self) -> Model:
         return _model(self.local_s, self.remote_s, self.server_s, self.sent_bytes, self.received_bytes)
 
-    def resampled(self, seed: int = 0, count: int = _RESAMPLES) -> Model:
-        """Models [count] of bootstrap samples: pictures are drawn, and repetitions of each."""
+    def resampled(self, seed: int = 0, count: int = _RESAMPLES, other_pictures: bool = True) -> Model:
+        """Models [count] of bootstrap samples: repetitions of each picture are drawn, and, where what is said is to hold for other
+        pictures too, the pictures."""
         rng = np.random.default_rng(seed)
-        pictures = rng.integers(len(self.sent_bytes), size=(count, len(self.sent_bytes)))
+        shape = count, len(self.sent_bytes)
+        pictures = rng.integers(shape[1], size=shape) if other_pictures else np.broadcast_to(np.arange(shape[1]), shape)
         (local,) = _drawn(rng, pictures, self.local_s)
         remote, server = _drawn(rng, pictures, self.remote_s, self.server_s)
         return _model(local, remote, server, self.sent_bytes[pictures], self.received_bytes[pictures])

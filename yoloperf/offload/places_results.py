@@ -169,7 +169,8 @@ def _confirmed(cells: dict[str, Done], seed: int, model: Model, rtt_s: float, do
     """Whether remote is faster just above the predicted bandwidth and slower just below it: both were measured by turns.
 
     A machine that got slower or faster since the prediction has another break-even. That is reckoned with what the cell itself says of
-    the local place and the service, and a link that is not just above or just below it, as it was to be, tells nothing.
+    the local place and the service, and a link that is not just above or just below it, as it was to be, tells nothing. The pictures
+    are those of the prediction, so chance is in the repetitions only.
     """
     texts, verdicts, evidence, moved = [], [], [], []
     for name, sign in ((ABOVE, 1), (BELOW, -1)):
@@ -187,7 +188,7 @@ def _confirmed(cells: dict[str, Done], seed: int, model: Model, rtt_s: float, do
             times = f"local {show_seconds(float(model.local_s))} before and {show_seconds(here_s)} then"
             moved.append((f"the machine was not as fast any more when {name} was measured ({times}): measure it again", name))
             continue
-        low, high = np.quantile(sign * sample.resampled(seed).gain_s(), (0.025, 0.975))
+        low, high = np.quantile(sign * sample.resampled(seed, other_pictures=False).gain_s(), (0.025, 0.975))
         verdicts.append(SUPPORTED if low > 0 else CONTRADICTED if high < 0 else MIXED)
         where = f"at {show_rate(up_bps)} ({name.replace('-', ' ')})"
         texts.append(f"{where} remote takes {show_seconds(there_s)}, local {show_seconds(here_s)}")
