@@ -158,6 +158,12 @@ def test_openvino_is_set_up_before_threads_share_it() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_openvinos_threads_go_where_there_is_room() -> None:
+    """Pinned ones are those of every replica of a machine, on the same cores."""
+    runtime = _runtime(_checkpoint("yolov3-tiny", 2), "openvino")
+    assert vars(runtime)["compiled"].get_property("ENABLE_CPU_PINNING") is False
+
+
 def test_impossible_choices_are_refused() -> None:
     checkpoint = _checkpoint("yolov3-tiny", 2)
     with pytest.raises(UserError, match="unknown runtime 'onnx': choose from auto, onnxruntime, openvino, torch"):

@@ -27,6 +27,7 @@ class OpenVinoRuntime:
             hint.inference_precision: _TYPES[compute.precision],
             properties.streams.num: self.streams,
             properties.inference_num_threads: compute.threads,
+            hint.enable_cpu_pinning: False,  # else the replicas of a machine pin themselves to the same first cores
         }
         self.compiled = core.compile_model(core.read_model(model), "CPU", options)
         self.own = threading.local()
