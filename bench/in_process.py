@@ -6,7 +6,7 @@ from collections import deque
 from concurrent.futures import Future
 from pathlib import Path
 
-from yoloperf.service.batcher import Workers
+from yoloperf.service.batcher import Workers, largest_batch
 from yoloperf.service.limits import Limits
 from yoloperf.service.model import Options, Placed, Seen, ServedModel
 from yoloperf.service.settings import Settings
@@ -17,7 +17,7 @@ AHEAD = 2  # batches of a stream that are decoded while it computes one
 
 def pictures_per_second(model: ServedModel, workers: Workers, paths: list[Path]) -> float:
     """Every stream is kept busy, in batches as large as the service's, while other threads decode ahead for it."""
-    size = largest_batch(model.streams)
+    size = largest_batch(Settings.max_batch, model.streams)
     batches = iter([paths[start : start + size] for start in range(0, len(paths), size)])  # each goes to the stream that is next
 
     def read(path: Path) -> tuple[Pixels, Placed]:
@@ -49,8 +49,3 @@ def pictures_per_second(model: ServedModel, workers: Workers, paths: list[Path])
     sys.setswitchinterval(usual)
     assert len(found) == len(paths) and any(len(seen.boxes) for seen in found)
     return len(paths) / seconds
-
-
-def largest_batch(streams: int) -> int:
-    """Pictures that the service infers together at most: with several streams it has no batches."""
-    return Settings.max_batch if streams == 1 else 1

@@ -25,12 +25,12 @@ from statistics import median
 
 import numpy as np
 import psutil
-from in_process import largest_batch, pictures_per_second
+from in_process import pictures_per_second
 
 from yoloperf.core.environment import collect
 from yoloperf.core.errors import UserError, exit_code
 from yoloperf.core.limits import available_cores
-from yoloperf.service.batcher import Workers
+from yoloperf.service.batcher import Workers, largest_batch
 from yoloperf.service.model import ServedModel
 from yoloperf.service.settings import Settings
 from yoloperf.yolo.detect import find_images
@@ -189,7 +189,7 @@ def p99(seconds: list[float]) -> float:
 def wait_bound(accepted_per_second: float, streams: int) -> float:
     """Seconds that a full queue and the batches under way take at that rate. What is accepted waits no longer for inference; what exceeds
     it was spent on HTTP, by the service or by the client on the same cores."""
-    return (Settings.queue + streams * largest_batch(streams)) / accepted_per_second
+    return (Settings.queue + streams * largest_batch(Settings.max_batch, streams)) / accepted_per_second
 
 
 def overload(

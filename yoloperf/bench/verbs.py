@@ -12,8 +12,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import yaml
-
 from yoloperf.bench.ablation import ablate
 from yoloperf.bench.contest import FIGURES, Contender, Outcome, contest, lines, middle, ratios, subset
 from yoloperf.core.environment import SOURCE_ROOT, collect
@@ -22,6 +20,7 @@ from yoloperf.core.limits import available_cores
 from yoloperf.core.spec import TrialSpec
 from yoloperf.core.units import show_bytes, show_seconds
 from yoloperf.core.verb import Result, Verb
+from yoloperf.core.yamlfile import read_yaml
 from yoloperf.harness.engines import ultralytics
 
 OURS, EQUAL, DEFAULT = "yoloperf", "ultralytics, equal threads", "ultralytics, as it comes"
@@ -190,7 +189,7 @@ def _differences(row: dict[str, Any], epochs: int) -> list[str]:
 
 def _timed_with_mosaic(epochs: int) -> bool:
     """Whether the last epoch is one of ours with mosaic: those before the recipe's plain ones, as Trainer.run_epoch counts them."""
-    recipe = yaml.safe_load((SOURCE_ROOT / "cfg" / "hyp" / "default.yaml").read_text())
+    recipe = read_yaml(SOURCE_ROOT / "cfg" / "hyp" / "default.yaml", "recipe")
     return bool(recipe["mosaic"] > 0 and epochs <= round(epochs * (1 - recipe["plain_epochs"])))
 
 

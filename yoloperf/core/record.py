@@ -137,7 +137,13 @@ class RunRecord:
     step_time_s: float | None = column(
         "step time", "events", "Median time of an optimiser step, data included, warm-up left out.", "s", show_seconds
     )
-    data_time_s: float | None = column("data time", "events", "Median time that a step waits for its images; of ours on a GPU, the device's time between two steps.", "s", show_seconds)
+    data_time_s: float | None = column(
+        "data time",
+        "events",
+        "Median time that a step waits for its images; of ours on a GPU, the device's time between two steps.",
+        "s",
+        show_seconds,
+    )
     flops_per_image: float | None = column(
         "FLOP/image",
         "events, console",
@@ -274,7 +280,13 @@ class EpochRecord:
         "images/s", "events, console", "Training images per second, warm-up steps left out.", "1/s", show_number
     )
     step_time_s: float | None = column("step time", "events", "Median time of a step, data included.", "s", show_seconds)
-    data_time_s: float | None = column("data time", "events", "Median time that a step waits for its images; of ours on a GPU, the device's time between two steps.", "s", show_seconds)
+    data_time_s: float | None = column(
+        "data time",
+        "events",
+        "Median time that a step waits for its images; of ours on a GPU, the device's time between two steps.",
+        "s",
+        show_seconds,
+    )
     gpu_mem_peak_bytes: int | None = column("GPU peak", "events, console", "Peak of the device memory up to this epoch.", "B", show_bytes)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from yoloperf.core.errors import UserError
 from yoloperf.datasets.config import DataConfig, load_data_config
-from yoloperf.datasets.images import image_size
+from yoloperf.datasets.images import decode, image_size
 from yoloperf.datasets.labels import Boxes, box_reader, find_files, tidy_boxes
 from yoloperf.offload.study import Study
 from yoloperf.service.limits import Limits, check_image
@@ -110,13 +110,13 @@ def _content(image: Path, name: str) -> bytes:
         raise UserError(f"{name} cannot be read: {error.strerror}") from error
     except Refused as refused:
         raise UserError(f"{name}: {refused.message}") from refused
-    except (cv2.error, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"{name}: OpenCV cannot decode it") from error
 
 
 def _decoded(content: bytes, flags: int = cv2.IMREAD_COLOR) -> Pixels:
-    """Raises ValueError or cv2.error for what is no image."""
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    """Raises ValueError for what is no image."""
+    image = decode(content, flags)
     if image is None:
         raise ValueError
     return image

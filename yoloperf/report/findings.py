@@ -105,8 +105,8 @@ def loading_keeps_up(runs: Sequence[RunRecord]) -> Finding:
     """Part of a step that waits for its images, run by run."""
     cases = []
     for run in runs:
-        if not failed(run) and run.data_time_s is not None and run.step_time_s:
-            share = run.data_time_s / run.step_time_s
+        share = _waiting(run)
+        if share is not None:
             cases.append(Case(f"{run.run_id}: waits {share:.0%} of a step", share < WAITS, names([run])))
     note = "" if cases else "needs runs with step_time_s and data_time_s"
     claim = f"Loading keeps up with training (less than {WAITS:.0%} of a step is waiting for images)"
@@ -115,24 +115,26 @@ def loading_keeps_up(runs: Sequence[RunRecord]) -> Finding:
 
 def arithmetic_bounds(runs: Sequence[RunRecord]) -> Finding:
     """Run by run: loading, launching (a GPU that has no work though no images are missing), memory or arithmetic."""
-    cases = []
-    for run in runs:
-        bound = _bound(run)
-        if bound:
-            cases.append(Case(f"{run.run_id}: {bound}", bound == "arithmetic", names([run])))
-    counts = Counter(case.where.rpartition(": ")[2] for case in cases)
-    note = ", ".join(f"{bound} {count}" for bound, count in counts.most_common())
+    bounds = [(run, bound) for run in runs if (bound := _bound(run))]
+    cases = [Case(f"{run.run_id}: {bound}", bound == "arithmetic", names([run])) for run, bound in bounds]
+    note = ", ".join(f"{bound} {count}" for bound, count in Counter(bound for _, bound in bounds).most_common())
     claim = "Arithmetic bounds the runs, not loading, launching or memory"
     return Finding("bound", claim, [Facet("runs", cases)], note or "needs step_time_s and data_time_s and, of a GPU, its utilisation")
+
+
+def _waiting(run: RunRecord) -> float | None:
+    """Part of a step that waits for its images; None where the run failed or does not tell."""
+    return None if failed(run) or run.data_time_s is None or not run.step_time_s else run.data_time_s / run.step_time_s
 
 
 def _bound(run: RunRecord) -> str | None:
     """What bounds a run; None where the record does not tell. A run that ended for lack of memory is bound by that."""
     if run.status == "oom":
         return "memory"
-    if failed(run) or run.data_time_s is None or not run.step_time_s:
+    share = _waiting(run)
+    if share is None:
         return None
-    if run.data_time_s / run.step_time_s >= WAITS:
+    if share >= WAITS:
         return "loading"
     if run.gpu_name is None:
         return "arithmetic"

@@ -192,8 +192,8 @@ class Batcher:
                 deadline = time.perf_counter() + self.max_wait_s
                 while self._decoding and len(self._ready) < self.max_batch and (left := deadline - time.perf_counter()) > 0:
                     self._changed.wait(left)
-            most = self.max_batch if self.model.streams == 1 else 1
-            taken = [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
+            most = min(largest_batch(self.max_batch, self.model.streams), len(self._ready))
+            taken = [self._ready.popleft() for _ in range(most)]
             if self._ready:
                 self._ask()
         return [image for image in taken if image.future.set_running_or_notify_cancel()]
@@ -211,6 +211,11 @@ class Batcher:
         found = Found(result, image.times, batch_size, done)
         self.observe(self.model.name, found)
         image.future.set_result(found)
+
+
+def largest_batch(max_batch: int, streams: int) -> int:
+    """Images that are inferred together at most: of several streams each takes one."""
+    return max_batch if streams == 1 else 1
 
 
 def _fail(image: _Image, error: Exception) -> None:

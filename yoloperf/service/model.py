@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from yoloperf.datasets import images
 from yoloperf.service.limits import Limits, check_image, not_an_image
 from yoloperf.workloads.kinds import DETECTION
 from yoloperf.yolo.images import Letterbox, Pixels, letterbox
@@ -31,10 +32,7 @@ class Options:
 def decode(data: bytes, limits: Limits, name: str) -> Pixels:
     """RGB image, turned as its EXIF says. Raises Refused for what is no image or is too large."""
     check_image(data, limits, name)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise not_an_image(name) from error
+    image = images.decode(data)
     if image is None:
         raise not_an_image(name)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)

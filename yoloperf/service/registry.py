@@ -2,7 +2,7 @@
 
 from yoloperf.core.errors import UserError, choose
 from yoloperf.core.limits import available_cores
-from yoloperf.service.batcher import Batcher, Workers
+from yoloperf.service.batcher import Batcher, Workers, largest_batch
 from yoloperf.service.limits import Limits
 from yoloperf.service.metrics import Metrics
 from yoloperf.service.refusal import Refused
@@ -23,7 +23,7 @@ class Registry:
 
     def add(self, model: Served) -> None:
         """Warm the model up and serve it. Takes seconds: not for the event loop."""
-        batch = self.max_batch if model.streams == 1 else 1
+        batch = largest_batch(self.max_batch, model.streams)
         for warming in [self.workers.device.submit(model.warm_up, batch) for _ in range(model.streams)]:
             warming.result()
         batcher = Batcher(model, self.workers, self.limits, self.max_batch, self.max_wait_s, self.queue, self.metrics.image)

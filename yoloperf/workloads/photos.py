@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from yoloperf.core.errors import UserError
+from yoloperf.datasets import images
 from yoloperf.workloads.workload import Computes, Unusable
 from yoloperf.yolo.images import Pixels
 
@@ -51,10 +52,7 @@ class Photos:
 
     def decode(self, data: bytes) -> Pixels:
         """RGB, turned as its EXIF says."""
-        try:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-        except cv2.error:
-            image = None
+        image = images.decode(data)
         if image is None:
             raise Unusable("this is no readable image")
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)

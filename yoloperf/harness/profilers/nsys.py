@@ -116,10 +116,10 @@ class NsysProfiler:
 
     def end(self, run: RunDir) -> None:
         """A stop reaches nsys only: the trainer, in a session of its own, is asked here, and writes its checkpoint and its last word."""
-        left = []
+        scratch, left = str(self._scratch(run)), []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
-                if process.environ().get("TMPDIR") == str(self._scratch(run)):
+                if process.environ().get("TMPDIR") == scratch:
                     process.terminate()
                     left.append(process)
         for process in psutil.wait_procs(left, _CHECKPOINT_S)[1]:
