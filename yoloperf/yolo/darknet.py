@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from yoloperf.core.errors import UserError, choose
+from yoloperf.yolo.convolution import Conv2d
 
 CFG_FOLDER = Path(__file__).resolve().parents[2] / "cfg"
 
@@ -134,7 +135,7 @@ class Convolution(nn.Sequential):
         filters, size = section.integer("filters"), section.integer("size")
         normalised = section.integer("batch_normalize", 0) == 1
         padding = size // 2 if section.integer("pad", 0) else 0
-        self.conv = nn.Conv2d(channels, filters, size, section.integer("stride", 1), padding, bias=not normalised)
+        self.conv = Conv2d(channels, filters, size, section.integer("stride", 1), padding, bias=not normalised)
         if normalised:
             self.batch_norm = nn.BatchNorm2d(filters, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM)
         activation = choose(section.values.get("activation", "linear"), ("leaky", "linear"), "cfg activation")
