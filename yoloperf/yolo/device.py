@@ -3,6 +3,8 @@
 import argparse
 import contextlib
 import ctypes
+import functools
+import mmap
 import os
 import platform
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ import cv2
 import torch
 
 from yoloperf.core.errors import UserError
-from yoloperf.core.limits import available_cores
+from yoloperf.core.limits import available_cores, memory_limit
 from yoloperf.core.spec import PRECISIONS
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # mallopt parameters of glibc's malloc.h
@@ -46,20 +48,41 @@ class Compute:
         return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
 
 
+@functools.cache
 def keep_memory() -> None:
-    """Tell glibc's malloc to keep freed memory, and PyTorch to ask for huge pages.
+    """Tell glibc's malloc to keep freed memory, and the kernel to back it with huge pages.
 
     By default every tensor above 128 KiB is mapped and unmapped again, and the kernel zeroes its pages each time: a quarter
-    of a training step on a CPU; and the first step pays for each page of 4 KiB (docs/decisions.md has the measurements). Must be
+    of a training step on a CPU; and the first step pays for each page of 4 KiB (docs/decisions.md has the measurements). Best
     called before the first allocation.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # c10/core/impl/alloc_cpu.cpp reads it once
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, -1)
-        libc.mallopt(_M_TOP_PAD, 64 * 2**20)
-        libc.mallopt(_M_ARENA_MAX, 1)
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, -1)
+    libc.mallopt(_M_TOP_PAD, 64 * 2**20)
+    libc.mallopt(_M_ARENA_MAX, 1)
+    _ask_for_huge_pages(libc)
+
+
+def _ask_for_huge_pages(libc: ctypes.CDLL) -> None:
+    """Grow the heap to half of this process's memory at once, for what is not mapped cannot be advised; untouched pages cost nothing.
+
+    PyTorch's own way, THP_MEM_ALLOC_ENABLE, aligns every large tensor to 2 MiB, and where one was freed the next of its size does
+    not fit: the heap grew from step to step.
+    """
+    libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+    libc.free.argtypes = [ctypes.c_void_p]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    memory = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE
+    size = min(memory, memory_limit() or memory) // 2
+    start = libc.malloc(size)
+    if start is None:  # `ulimit -v`, or a kernel that promises no more than it has
+        return
+    first_page = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+    libc.madvise(first_page, start + size - first_page, mmap.MADV_HUGEPAGE)
+    libc.free(start)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
