@@ -63,8 +63,10 @@ class House:
 
     def work(self, trial: str) -> list[tuple[int, int]]:
         """Epoch and process of every epoch begun."""
-        path = self.folder / trial / "work.txt"
-        lines = path.read_text().splitlines() if path.exists() else []
+        try:
+            lines = (self.folder / trial / "work.txt").read_text().splitlines()
+        except FileNotFoundError:
+            return []
         return [(int(epoch), int(pid)) for epoch, pid in (line.split() for line in lines)]
 
     def states(self) -> dict[str, str]:

@@ -70,7 +70,7 @@ for epoch in range(step // STEPS + 1, spec.epochs + 1):
     if spec.hyp == "greedy":
         taken = bytearray(os.urandom(2**20) * 1024)
         time.sleep(600)
-    if spec.hyp == "crash" and epoch == 2 and not (run.path.parent / "superseded").exists():
+    if spec.hyp == "crash" and epoch == 2 and not args.resume:
         raise RuntimeError("the device fell off the bus")
     if spec.hyp == "full" and epoch == 2 and not args.resume:
         emit("run_end", status="failed", reason="cannot write last.pt: No space left on device", epochs_done=epoch - 1)

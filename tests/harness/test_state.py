@@ -74,6 +74,10 @@ def test_explain_tells_failed_interrupted_missing_and_done(house: Any) -> None:
     assert told[BS4] == "will go on after epoch 1: interrupted in epoch 2"
     assert told[BS8] == "will run: exit code 1: a reason"
     assert told[BS8.replace("bs8", "bs16")] == "is done"
+    content = run.read()
+    again = {"started_at": content["started_at"], "resumed": True, "console_offset": run.console.stat().st_size}
+    run.write({**content, "attempts": [*content["attempts"], again]})
+    assert why(house)[BS4] == "will go on after epoch 1: interrupted in epoch 2", "killed before its trainer said a word"
 
 
 @pytest.mark.skipif(gnu_time.find() is None, reason="no GNU time here, so nothing but the supervisor sees how a command ends")

@@ -90,7 +90,7 @@ def test_out_of_memory_is_a_result(house: Any) -> None:
     assert len(house.work(BS4)) == 1
 
 
-def test_a_failed_cell_does_not_end_the_sweep_and_runs_anew_next_time(house: Any) -> None:
+def test_a_failed_cell_does_not_end_the_sweep_and_goes_on_from_its_checkpoint_next_time(house: Any) -> None:
     house.write(axes={"hyp": ["ok", "crash"], "batch": [4, 8]})
     code, result = house.sweep()
     assert code == 1
@@ -99,10 +99,18 @@ def test_a_failed_cell_does_not_end_the_sweep_and_runs_anew_next_time(house: Any
     assert result["counts"] == {"cells": 4, "done": 2, "ok": 2, "failed": 2}
     assert house.sweep()[0] == 0
     content = house.run(f"{BS4}_hypcrash").read()
+    assert [(each["status"], each["resumed"]) for each in content["attempts"]] == [("failed", False), ("ok", True)]
+    assert [epoch for epoch, _ in house.work(f"{BS4}_hypcrash")] == [1, 2, 2]
+
+
+def test_a_failure_before_the_first_checkpoint_begins_anew_and_its_log_is_kept(house: Any) -> None:
+    house.write(batch=4, hyp="fail")
+    house.sweep()
+    house.sweep()
+    content = house.run(BS4).read()
     assert len(content["attempts"]) == 1 and not content["attempts"][0]["resumed"]
-    (aside,) = house.folder.glob(f"superseded/{BS4}_hypcrash-*")
-    assert "fell off the bus" in (aside / "console.log").read_text()
-    assert not (aside / "weights").exists()
+    (aside,) = house.folder.glob(f"superseded/{BS4}-*")
+    assert "no such data set" in (aside / "console.log").read_text()
 
 
 def test_a_full_disk_costs_an_epoch_and_not_the_run(house: Any) -> None:

@@ -24,7 +24,7 @@ SMEAR = """
 name: grid
 fixed: {data: smear.yaml, cfg: yolov3-tiny, weights: "", img_size: 64, precision: fp32, threads: 1, workers: 1, batch_size: 2, epochs: 4}
 """
-FORTY = "yolov3-tiny_smear_bs{}_ep40_lr1_s0"
+SIXTY = "yolov3-tiny_smear_bs{}_ep60_lr1_s0"
 
 
 def test_every_ending_has_its_status_and_the_second_call_takes_the_unfinished_ones(lab: SlurmHouse) -> None:
@@ -229,7 +229,7 @@ def test_data_is_staged_on_the_node(lab: SlurmHouse, tmp_path: Path, monkeypatch
 
 def test_twenty_kills_of_anything_lose_nothing(lab: SlurmHouse) -> None:
     """SIGKILL of the call that submits, of tasks and of trainings, at random."""
-    lab.write(axes={"batch": [4, 8, 16, 32]}, hyp="slow", epochs=40)
+    lab.write(axes={"batch": [4, 8, 16, 32]}, hyp="slow", epochs=60)
     chance = random.Random(2020)
     kills = 0
     while kills < 20:
@@ -241,24 +241,24 @@ def test_twenty_kills_of_anything_lose_nothing(lab: SlurmHouse) -> None:
             kills += calling.returncode == -signal.SIGKILL
         lab.submit()
         time.sleep(chance.uniform(0.1, 0.6))
-        running = [key for key, state in lab.states().items() if state == "running" and lab.work(FORTY.format(key[1]))]
+        running = [key for key, state in lab.states().items() if state == "running" and lab.work(SIXTY.format(key[1]))]
         if running:
-            trial = FORTY.format(chance.choice(running)[1])
+            trial = SIXTY.format(chance.choice(running)[1])
             try:
                 os.kill(lab.task_pid(trial) if chance.random() < 0.7 else lab.work(trial)[-1][1], signal.SIGKILL)
                 kills += 1
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # it has just ended
+            except (FileNotFoundError, ProcessLookupError, IndexError):
+                continue  # it has just ended, or begun anew
         elif set(lab.states().values()) == {"ok"}:
             break
     while set(lab.states().values()) != {"ok"}:
         lab.submit()
         lab.wait_for_end()
-    assert kills == 20
+    assert kills >= 20, "the trainings ended before"
     for content in lab.runs().values():
         run = lab.run(content["trial"])
         assert [each["status"] for each in content["attempts"]].count("ok") == 1
-        assert json.loads(run.last_weights.read_text()) == [200, chain(content["spec_hash"], 200)]
+        assert json.loads(run.last_weights.read_text()) == [300, chain(content["spec_hash"], 300)]
         logs = [run.console, *lab.folder.glob(f"superseded/{content['trial']}*/console.log")]
         assert not any("BlockingIOError" in log.read_text() for log in logs), "two processes worked on it at once"
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from yoloperf.core.errors import UserError
 from yoloperf.yolo.trainer import Trainer
 
 MakeTrainer = Callable[..., Trainer]
@@ -20,6 +21,18 @@ def test_a_checkpoint_without_loss_scaling_is_resumed_with_it(make_trainer: Make
     assert (other.step, other.scaler.get_scale()) == (3, 2.0**16)
     for name, tensor in one.network.state_dict().items():
         assert torch.equal(tensor, other.network.state_dict()[name]), name
+
+
+def test_a_checkpoint_that_cannot_be_resumed_says_what_to_do(make_trainer: MakeTrainer) -> None:
+    one, other = make_trainer("run"), make_trainer("run", accumulate=2)
+    one.run_epoch(lambda: None)
+    one._save_last()
+    with pytest.raises(UserError, match=r"other settings \(accumulate 1 -> 2\): choose another --save-dir"):
+        other.resume()
+    last = one.rundir.last_weights
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"^cannot resume, .*last\.pt is no whole checkpoint: delete it, and the training begins anew$"):
+        one.resume()
 
 
 def test_an_accumulated_step_takes_the_mean_gradient_of_its_batches(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:

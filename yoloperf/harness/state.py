@@ -23,7 +23,7 @@ class CellState:
     reason: str | None = None
     epochs_done: int = 0
     wall_s: float | None = None
-    orderly: bool = False  # the trainer itself said how it ended, so its last checkpoint is to be trusted
+    checkpoint: bool = False  # there is one to go on from
     settled: dict[str, Any] | None = None  # what run.json should say: its supervisor died between the end of the command and saying so
 
     @property
@@ -33,7 +33,7 @@ class CellState:
     @property
     def resumes(self) -> bool:
         """Whether the next attempt goes on from the last checkpoint."""
-        return self.state in _RESUMED or (self.state == "failed" and self.orderly)
+        return self.state in _RESUMED or (self.state == "failed" and self.checkpoint)
 
     @property
     def why(self) -> str:
@@ -59,18 +59,19 @@ def state_of(cell: Cell, run: RunDir, mine: bool = False) -> CellState:
         return CellState("changed", difference)
     attempts = content.get("attempts") or [{}]
     console = read_console(run.console, attempts[-1].get("console_offset", 0))
+    spoken = console if console.events else read_console(run.console)  # its trainer is starting, or died in its start
     status, reason, settled = content["status"], content.get("reason"), None
     if status == "running" and (mine or not lock.is_held(run.lock)):
         if console.exit_code is None:
-            ended = console.epochs_done >= cell.spec.epochs
+            ended = spoken.epochs_done >= cell.spec.epochs
             status, reason = (
                 "interrupted",
-                "interrupted after the last epoch" if ended else f"interrupted in epoch {console.epochs_done + 1}",
+                "interrupted after the last epoch" if ended else f"interrupted in epoch {spoken.epochs_done + 1}",
             )
         else:
             status, reason = judge(console, console.exit_code)
             settled = finished(content, {"status": status, "reason": reason, "exit_code": console.exit_code})
-    return CellState(status, reason, console.epochs_done, content.get("wall_s"), bool(console.run_end), settled)
+    return CellState(status, reason, spoken.epochs_done, content.get("wall_s"), run.last_weights.exists(), settled)
 
 
 def finished(content: dict[str, Any], end: dict[str, Any]) -> dict[str, Any]:

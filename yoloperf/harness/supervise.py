@@ -1,7 +1,6 @@
 """One cell, from its lock to its last word in run.json. A sweep here and a task of a job array run cells the same way."""
 
 import itertools
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -103,17 +102,14 @@ def _sweep_up(run: RunDir) -> None:
 
 
 def _set_aside(run: RunDir) -> None:
-    """Empty the folder for a new run: what an edited sweep or a failed attempt left goes to `superseded/<trial>-<its hash>`.
+    """Empty the folder for a new run: what an edited sweep or a failure without a checkpoint left goes to `superseded/<trial>-<its hash>`.
 
     run.json goes last: a kill in between is no different from a kill before.
     """
-    before = run.read() or {}
-    if before.get("status") == "failed":  # its log tells why; its checkpoints, half a gigabyte for YOLOv3, tell nothing
-        shutil.rmtree(run.last_weights.parent, ignore_errors=True)
     left = sorted((path for path in run.path.iterdir() if path != run.lock), key=lambda path: path == run.run_json)
     if not left:
         return
-    name = f"{run.path.name}-{before.get('spec_hash', 'unknown')}"
+    name = f"{run.path.name}-{(run.read() or {}).get('spec_hash', 'unknown')}"
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     target = next(path for path in (run.path.parent / SUPERSEDED / each for each in names) if not path.exists())
     target.mkdir(parents=True)

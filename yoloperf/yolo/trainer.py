@@ -240,11 +240,14 @@ class Trainer:
         self._save(self.rundir.last_weights, progress)
 
     def resume(self) -> None:
-        """Continue from the run folder's last checkpoint if there is one. Raises UserError where it belongs to another spec."""
+        """Continue from the run folder's last checkpoint if there is one. Raises UserError where it is broken or of another spec."""
         path: Path = self.rundir.last_weights
         if not path.is_file():
             return
-        checkpoint = load_weights(path)
+        try:
+            checkpoint = load_weights(path)
+        except UserError as error:
+            raise UserError(f"cannot resume, {path} is no whole checkpoint: delete it, and the training begins anew") from error
         progress = checkpoint.training
         if progress["spec"] != asdict(self.spec):
             changed = [

@@ -174,7 +174,7 @@ def overlaid(places: Sequence[Place], sweep_folder: Path) -> tuple[list[Place], 
 def _state(item: Place, output: Path, job: slurm.Job | None) -> CellState:
     state = item.state
     if job and job.waits:
-        again = f" to go on after epoch {state.epochs_done}" if state.epochs_done else ""
+        again = f" to go on after epoch {state.epochs_done}" if state.resumes and state.epochs_done else ""
         return replace(state, state="queued", reason=f"job {job.number} waits{again}: {job.where}")
     if job and job.active:
         return replace(state, state="running", reason=f"job {job.number} on {job.where}")
