@@ -1,9 +1,10 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from yoloperf.core import limits
-from yoloperf.core.limits import available_cores, memory_limit
+from yoloperf.core.limits import Neighbours, available_cores, memory_limit
 
 
 def machine(root: Path, groups: str, files: dict[str, str]) -> Path:
@@ -60,3 +61,15 @@ def test_the_tightest_control_group_holds(tmp_path: Path, groups: str, files: di
     root = machine(tmp_path, groups, files)
     assert available_cores(root) == cores
     assert memory_limit(root) == memory
+
+
+def test_what_neighbours_leave_is_the_machine_without_their_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In two seconds four cores did 3 s of work, 1 s of it this process's own and its children's."""
+    clocks = {"machine": 100.0, "own": 10.0, "wall": 0.0}
+    monkeypatch.setattr(limits.psutil, "cpu_count", lambda: 4)
+    monkeypatch.setattr(limits.psutil, "cpu_times", lambda: SimpleNamespace(user=clocks["machine"] - 20, nice=5, system=15))
+    monkeypatch.setattr(limits.os, "times", lambda: (clocks["own"] - 3, 1, 1, 1, 0))
+    monkeypatch.setattr(limits.time, "perf_counter", lambda: clocks["wall"])
+    neighbours = Neighbours()
+    clocks.update(machine=103.0, own=11.0, wall=2.0)
+    assert neighbours.free_cores() == pytest.approx(3.0)

@@ -4,8 +4,11 @@ A container, a Slurm job and a systemd unit are control groups, often nested; th
 """
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 _ROOT = Path("/")
 _UNLIMITED = 2**60  # version 1 writes the largest whole number of pages where there is no limit
@@ -31,6 +34,22 @@ def memory_limit(root: Path = _ROOT) -> int | None:
         for name in ("memory.max", "memory.limit_in_bytes"):
             found += [int(word) for word in _words(folder / name)[:1] if word.isdecimal() and int(word) < _UNLIMITED]
     return min(found, default=None)
+
+
+class Neighbours:
+    """How busy other processes keep the machine, from its making on."""
+
+    def __init__(self) -> None:
+        self._others_s, self._began = _others_s(), time.perf_counter()
+
+    def free_cores(self) -> float:
+        """Cores of the machine that they left on the mean; what this process and its children did counts as free."""
+        return psutil.cpu_count() - (_others_s() - self._others_s) / (time.perf_counter() - self._began)
+
+
+def _others_s() -> float:
+    machine = psutil.cpu_times()
+    return machine.user + machine.nice + machine.system - sum(os.times()[:4])
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
