@@ -48,7 +48,7 @@ _COLUMNS = {
 
 
 def _domain(report: str) -> str:
-    """gpu, gpu+ (kernels and copies in one report), api, or nothing for reports without CUDA times."""
+    """gpu, gpu+ (several categories in one report), api, trace, or nothing for reports without CUDA times."""
     report = report.lower().replace(" ", "")
     if "size" in report or "_gb_" in report or "exec" in report or "trace" in report:
         return "trace" if "gputrace" in report or "gpu_trace" in report else ""
@@ -70,7 +70,7 @@ class Nsys(LineFormat):
         ("progress", rb"Generating '?\S", rb"Exporting ", rb"Importing ", rb"Processing events", rb"Saving ", rb"Collecting "),
         ("header", *_heads(rb"Time ?\(%\)", rb"Total Time")),
         ("header", *_heads(rb"Total(?: \(\w+\))?", rb"(?:Operations|Count)")),
-        ("header", *_heads(rb"Start \(\w+\)", rb"Duration")),
+        ("header", *_heads(rb"Start ?\(\w+\)", rb"Duration")),
     )
 
     def __init__(self, run: Draft) -> None:
@@ -79,10 +79,11 @@ class Nsys(LineFormat):
         self.seen: dict[str, str] = {}  # report -> how it was printed
         self.repeated = False  # the table at hand says again what another form of it said
         self.columns: list[str] = []
+        self.spans: list[tuple[int, int]] = []  # of the columns of a text table, by the ruler below its head
         self.exponents: list[bytes] = []
         self.csv = self.box = self.host_calls = False
-        self.gpu: list[KernelRow] = []
-        self.combined: list[KernelRow] = []
+        self.own: dict[str, list[KernelRow]] = {"gpu": [], "api": []}
+        self.combined: dict[str, list[KernelRow]] = {"gpu": [], "api": []}
         self.trace = Summary("nsys", "gpu")
         self.reason: str | None = None
 
@@ -122,10 +123,13 @@ class Nsys(LineFormat):
             heads = re.split(r"\s{2,}", content)
         names = [re.sub(r"\s", "", head.lower()) for head in heads]
         self.columns = [_COLUMNS.get(name) or _COLUMNS.get(re.sub(r"\(\w+\)$", "", name), name) for name in names]
+        self.spans = []
         if "name" not in self.columns:
             return False
         report, form = self.report or ",".join(self.columns), "box" if self.box else "csv" if self.csv else "text"
-        if self.another(self.seen.get(report) == form):  # the same report once more: of another process
+        # The same report once more is another process's; so is one of CUDA after one of the system, which stood last until 2021
+        late = content.startswith("Time(%)") and _domain(report) and any(known.startswith("Operating System") for known in self.seen)
+        if self.another(self.seen.get(report) == form or late):
             self.run.pending["nsys report"] = self.report
             return Signal.NEXT_RUN
         self.repeated = self.seen.setdefault(report, form) != form
@@ -140,10 +144,16 @@ class Nsys(LineFormat):
         content = text(line)
         if not content or content[0] in "*=":
             return False
-        if content.startswith("+-") or _RULER.match(line):
+        if content.startswith("+-"):
             return True
-        found = self._cells(content)
+        if _RULER.match(line):
+            self.spans = [match.span() for match in re.finditer("-+", line.decode())]
+            return True
+        found = self._cells(line, content)
         if len(found) != len(self.columns):
+            if self.spans and "duration" in self.columns and content[0].isdigit():
+                self.reason = "rows of the trace do not stand below their column heads"
+                return self.run.reject(f"{self.reason}: {content[:80]}")
             return False
         row = dict(zip(self.columns, found, strict=True))
         domain = _domain(self.report) if self.report else self._domain_of(row)
@@ -153,18 +163,30 @@ class Nsys(LineFormat):
             return self._activity(row)
         return self._summary_row(row, domain)
 
-    def _cells(self, content: str) -> list[str]:
+    def _cells(self, line: bytes, content: str) -> list[str]:
         if self.box:
             return [cell.strip() for cell in content.strip("|").split("|", len(self.columns) - 1)]
         if self.csv:
             found = cells(content)
             return found if len(found) <= len(self.columns) else content.split(",", len(self.columns) - 1)
+        if "duration" in self.columns:
+            return self._under_ruler(line)
         return content.split(None, len(self.columns) - 1)
+
+    def _under_ruler(self, line: bytes) -> list[str]:
+        """Cells of a trace, which may be empty or hold blanks: what stands below each dash. None where a cell stands elsewhere."""
+        drawn = line.decode("utf-8", "replace")
+        ends = [0, *(end for _, end in self.spans)]
+        if any(drawn[end:start].strip() for end, (start, _) in zip(ends, self.spans, strict=False)):
+            return []
+        return [drawn[start:end].strip() for start, end in self.spans[:-1]] + [drawn[start:].strip() for start, _ in self.spans[-1:]]
 
     def _domain_of(self, row: dict[str, str]) -> str:
         """Domain of a table without a title, by its columns; host calls that are not CUDA's are left out."""
-        if "duration" in row:
-            return "trace"
+        if "duration" in row:  # a trace of calls has durations, too
+            return "trace" if {"corrid", "grdx"} <= row.keys() else ""
+        if "category" in row:
+            return "gpu+"
         if self.host_calls:
             return "api" if re.match(r"cu[A-Z]|cuda[A-Z]", row["name"]) else ""
         return "gpu" if "calls" in row else ""
@@ -179,12 +201,12 @@ class Nsys(LineFormat):
         share = number(row.get("share", "").encode() + b"e-2")
         if values.get("total") is None or not calls.isdigit():
             return False
-        kind = "api" if domain == "api" else "gpu"
+        kind = "api" if domain == "api" or row.get("category", "").endswith("API") else "gpu"
         name = row["name"]
         total, average, least, most = (values.get(key) for key in ("total", "avg", "min", "max"))
         what = operator(name) if kind == "gpu" else None
         kernel: KernelRow = ("nsys", kind, name, int(calls), total, average, least, most, share, what)
-        (self.combined if domain == "gpu+" else self.gpu if domain == "gpu" else self.run.kernels).append(kernel)
+        (self.combined if domain == "gpu+" else self.own)[kind].append(kernel)
         return True
 
     def _activity(self, row: dict[str, str]) -> bool:
@@ -195,10 +217,13 @@ class Nsys(LineFormat):
         return True
 
     def finish(self) -> None:
-        if not self.gpu:
-            self.gpu = self.combined or self.trace.kernels()
-        # Kernels and copies are two reports, each with its own 100 %
-        whole = sum(row[4] or 0.0 for row in self.gpu)
-        self.run.kernels += [(*row[:8], row[4] / whole if whole and row[4] is not None else None, row[9]) for row in self.gpu]
-        if not self.gpu and self.seen:
+        gpu = self.own["gpu"] or self.combined["gpu"] or self.trace.kernels()
+        self.run.kernels += self.own["api"] or _with_shares(self.combined["api"])
+        self.run.kernels += _with_shares(gpu)  # kernels and copies are two reports, each with its own 100 %
+        if not gpu and self.seen:
             self.run.default("profile_reason", self.reason or "the nsys output holds no report of CUDA kernels")
+
+
+def _with_shares(rows: list[KernelRow]) -> list[KernelRow]:
+    whole = sum(row[4] or 0.0 for row in rows)
+    return [(*row[:8], row[4] / whole if whole and row[4] is not None else None, row[9]) for row in rows]
