@@ -43,9 +43,16 @@ def test_decode_by_hand() -> None:
     raw = torch.zeros(1, 2, 2, 1, 6)
     raw[0, 1, 0, 0, 2] = math.log(2)
     row = decode(raw, Head(anchors, 1, new_coords=False), 64)[0, 2]  # cell y 1, x 0 of a stride of 32
-    torch.testing.assert_close(row, torch.tensor([16.0, 48.0, 20.0, 20.0, 0.5, 0.5]))
-    row = decode(torch.zeros(1, 2, 2, 1, 6), Head(anchors, 1, new_coords=True), 64)[0, 3]
-    torch.testing.assert_close(row, torch.tensor([48.0, 48.0, 10.0, 20.0, 0.5, 0.5]))
+    torch.testing.assert_close(row, torch.tensor([16.0, 48.0, 20.0, 20.0, 0.5, 1.0]))
+    row = decode(torch.zeros(1, 2, 2, 1, 7), Head(anchors, 2, new_coords=True), 64)[0, 3]
+    torch.testing.assert_close(row, torch.tensor([48.0, 48.0, 10.0, 20.0, 0.5, 0.5, 0.5]))
+
+
+def test_the_score_of_an_only_class_is_the_objectness() -> None:
+    raw = torch.zeros(1, 1, 1, 1, 6)
+    raw[..., 4:] = torch.tensor([2.0, -3.0])  # the loss never sees the last channel
+    (found,) = suppress(decode(raw, Head(torch.tensor([[10.0, 20.0]]), 1, new_coords=True), 32), 0.25, 0.45)
+    assert found[:, 4].tolist() == [torch.tensor(2.0).sigmoid().item()]
 
 
 def test_suppression_keeps_the_best_of_a_class_and_leaves_other_classes_alone() -> None:

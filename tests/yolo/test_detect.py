@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from yoloperf.yolo.boxes import decode_heads, suppress
-from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
+from yoloperf.yolo.cfg import load_cfg, with_classes
+from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.detect import main
 from yoloperf.yolo.images import letterbox, read_image
 from yoloperf.yolo.loader import to_network

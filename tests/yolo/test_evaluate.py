@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from yoloperf.datasets.config import load_data_config
 from yoloperf.datasets.labels import Split, load_split
-from yoloperf.yolo.darknet import load_cfg
+from yoloperf.yolo.cfg import load_cfg
 from yoloperf.yolo.evaluate import CONFIDENCE, NMS_IOU, detect_split, score
 from yoloperf.yolo.images import PAD, open_images, read_image
 from yoloperf.yolo.runtimes import make_runtime

@@ -10,7 +10,8 @@ from tests.conftest import missing
 from yoloperf.cli import main
 from yoloperf.core.errors import UserError
 from yoloperf.yolo.boxes import decode_heads
-from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
+from yoloperf.yolo.cfg import load_cfg, with_classes
+from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.export import export_onnx
 from yoloperf.yolo.loader import to_network
 from yoloperf.yolo.weights import Checkpoint, load_weights, save_checkpoint
@@ -49,6 +50,23 @@ def test_file_works_without_this_package(checkpoint: Checkpoint, tmp_path: Path)
             outputs = network(to_network(torch.from_numpy(pixels), torch.device("cpu")))
             expected = decode_heads(outputs, network.heads, SIDE).numpy()
         np.testing.assert_allclose(session.run(None, {"pixels": pixels})[0], expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_every_layer_is_computed_as_by_the_network(checkpoint: Checkpoint, tmp_path: Path, classes: int) -> None:
+    """With an only class, whose probability is 1, and the wide pooling of yolov3-spp."""
+    import onnxruntime
+
+    cfg = with_classes(load_cfg("yolov3-tiny"), classes).replace("size=2\nstride=1", "size=5\nstride=1")
+    network = Darknet(cfg).eval()
+    export_onnx(Checkpoint(cfg, network.state_dict(), None, SIDE), tmp_path / "m.onnx", SIDE)
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    pixels = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
+    with torch.inference_mode():
+        expected = decode_heads(network(to_network(torch.from_numpy(pixels), torch.device("cpu"))), network.heads, SIDE).numpy()
+    found = session.run(None, {"pixels": pixels})[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+    assert (found[..., 5:] == 1).all() == (classes == 1)
 
 
 def test_verb(checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

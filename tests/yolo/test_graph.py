@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 from tests.yolo.conftest import SMALL
 from yoloperf.yolo import clock
 from yoloperf.yolo import graph as graphs
-from yoloperf.yolo.darknet import Darknet, with_classes
+from yoloperf.yolo.cfg import with_classes
+from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.graph import GraphedStep, obstacle
 from yoloperf.yolo.loss import DetectionLoss
 from yoloperf.yolo.recipe import load_recipe

@@ -4,7 +4,8 @@ import itertools
 import pytest
 import torch
 
-from yoloperf.yolo.darknet import Darknet, Head, load_cfg, with_classes
+from yoloperf.yolo.cfg import load_cfg, with_classes
+from yoloperf.yolo.darknet import Darknet, Head
 from yoloperf.yolo.loss import DetectionLoss, assign
 from yoloperf.yolo.recipe import load_recipe
 from yoloperf.yolo.world import World
@@ -101,3 +102,9 @@ def test_perfect_boxes_have_no_box_loss_and_moved_ones_that_of_their_overlap() -
         iou = (width - moved) / (width + moved)
         distance = moved**2 / ((width + moved) ** 2 + height**2)
         assert box_loss(moved) == pytest.approx(recipe.box * (1 - iou + distance), rel=1e-4)
+
+
+def test_a_fourth_head_is_balanced_as_the_finest_of_three() -> None:
+    head = "[convolutional]\nfilters=18\nsize=1\n[yolo]\nmask=0,1,2\nanchors=10,10, 20,20, 30,30\nclasses=1\n[route]\nlayers=-2\n"
+    loss = DetectionLoss(Darknet("[net]\n" + head * 4), load_recipe("default"), 64, ALONE)
+    assert sorted(loss.balance.values()) == [0.4, 1.0, 4.0, 4.0]

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from yoloperf.yolo.darknet import Darknet, load_cfg
+from yoloperf.yolo.cfg import load_cfg
+from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.optimise import Optimizer
 from yoloperf.yolo.recipe import Recipe, load_recipe
 
@@ -120,7 +121,8 @@ def test_a_training_starts_without_torchs_compiler() -> None:
     code = """
 import sys, torch
 from yoloperf.yolo import train
-from yoloperf.yolo.darknet import Darknet, load_cfg
+from yoloperf.yolo.cfg import load_cfg
+from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.optimise import AveragedWeights, Optimizer
 from yoloperf.yolo.recipe import load_recipe
 network = Darknet(load_cfg("yolov3-tiny"))

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tests.conftest import missing
 from yoloperf.core.errors import UserError
 from yoloperf.yolo.boxes import decode_heads
-from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
+from yoloperf.yolo.cfg import load_cfg, with_classes
+from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.device import Compute
 from yoloperf.yolo.inference import Detector
 from yoloperf.yolo.loader import to_network

@@ -8,7 +8,8 @@ import torch
 
 from yoloperf.core.errors import UserError
 from yoloperf.yolo.boxes import decode
-from yoloperf.yolo.darknet import CFG_FOLDER, Darknet, load_cfg, with_classes
+from yoloperf.yolo.cfg import CFG_FOLDER, load_cfg, with_classes
+from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.weights import (
     Checkpoint,
     find_weights,
@@ -115,6 +116,18 @@ def test_heads_of_a_joined_data_set_predict_the_known_classes_as_before() -> Non
     for before, after, head, new_head in zip(old.eval()(picture), joined.eval()(picture), old.heads, joined.heads, strict=True):
         assert torch.allclose(after[..., [0, 1, 2, 3, 4, 7, 5]], before, atol=1e-6)
         assert new_head.new_coords == head.new_coords
+
+
+@torch.inference_mode()
+def test_an_only_class_joins_as_a_fresh_one() -> None:
+    """Its channel was never trained; boxes and objectness were."""
+    cfg = with_classes(SMALL, 1)
+    old, joined = Darknet(cfg), Darknet(with_classes(cfg, 2, keep_decoding=True))
+    fresh = [head.weight.clone().view(3, 7, -1) for head in joined.head_convolutions()]
+    transfer_heads(Checkpoint(cfg, old.state_dict(), ["a"]), joined, ["b", "a"])
+    for before, source, after in zip(fresh, old.head_convolutions(), joined.head_convolutions(), strict=True):
+        known, rows = source.weight.view(3, 6, -1), after.weight.view(3, 7, -1)
+        assert torch.equal(rows[:, :5], known[:, :5]) and torch.equal(rows[:, 5:], before[:, 5:])
 
 
 def test_study_name_finds_darknet_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ _load_nms()
 
 def decode(raw: Tensor, head: Head, img_size: int) -> Tensor:
     """Raw head output [B, H, W, A, 5 + C] -> [B, H * W * A, 5 + C]: centre x, y, width, height in input pixels, then
-    objectness and class probabilities."""
+    objectness and class probabilities. The probability of an only class is 1: nothing trains that channel."""
     batch, height, width = raw.shape[:3]
     raw = raw.float()
     anchors = head.anchors.to(raw.device)
@@ -30,7 +30,10 @@ def decode(raw: Tensor, head: Head, img_size: int) -> Tensor:
     ys, xs = torch.meshgrid(torch.arange(height, device=raw.device), torch.arange(width, device=raw.device), indexing="ij")
     cells = torch.stack((xs, ys), -1)[None, :, :, None]
     xy, wh = box_in_cells(raw, anchors, head.new_coords)
-    decoded = torch.cat(((xy + cells) * stride, wh, raw[..., 4:].sigmoid()), -1)
+    scores = raw[..., 4:].sigmoid()
+    if head.classes == 1:
+        scores[..., 1] = 1
+    decoded = torch.cat(((xy + cells) * stride, wh, scores), -1)
     return decoded.view(batch, -1, raw.shape[-1])
 
 

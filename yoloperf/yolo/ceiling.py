@@ -25,7 +25,8 @@ from yoloperf.core.spec import PRECISIONS, TrialSpec
 from yoloperf.datasets.cache import cache_folder
 from yoloperf.datasets.config import load_data_config
 from yoloperf.datasets.labels import load_split
-from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
+from yoloperf.yolo.cfg import load_cfg, with_classes
+from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.device import Compute, prepare
 from yoloperf.yolo.images import open_images
 from yoloperf.yolo.interrupt import Interrupts

@@ -1,51 +1,27 @@
-"""Darknet .cfg text -> nn.Module, and the same text with another number of classes.
+"""Darknet .cfg text -> nn.Module.
 
 A network is its list of sections; the text is kept with every checkpoint, so a checkpoint needs no other file.
 """
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from yoloperf.core.errors import UserError, choose
+from yoloperf.yolo.cfg import Section, check_keys, head_filters, parse_cfg
+from yoloperf.yolo.cfg import known_cfgs as known_cfgs
+from yoloperf.yolo.cfg import load_cfg as load_cfg
+from yoloperf.yolo.cfg import with_classes as with_classes
 from yoloperf.yolo.convolution import Conv2d
-
-CFG_FOLDER = Path(__file__).resolve().parents[2] / "cfg"
 
 # Darknet adds 1e-6 to the standard deviation (batchnorm_layer.c); adding it to the variance is what OpenCV's importer does
 # and agrees with the official weights to float tolerance.
 BATCH_NORM_EPS = 1e-6
 BATCH_NORM_MOMENTUM = 0.03
 LEAKY_SLOPE = 0.1  # activations.h of Darknet
-
-
-@dataclass(frozen=True)
-class Section:
-    """One [kind] block of a .cfg with its key=value lines."""
-
-    kind: str
-    values: dict[str, str]
-
-    def integer(self, key: str, default: int | None = None) -> int:
-        text = self.values.get(key)
-        if text is None:
-            if default is None:
-                raise UserError(f"cfg: [{self.kind}] has no {key}=")
-            return default
-        try:
-            return int(text)
-        except ValueError:
-            raise UserError(f"cfg: [{self.kind}] {key}={text} is no whole number") from None
-
-    def numbers(self, key: str) -> list[float]:
-        try:
-            return [float(part) for part in self.values[key].split(",")]
-        except (KeyError, ValueError):
-            raise UserError(f"cfg: [{self.kind}] needs {key}= with numbers separated by commas") from None
 
 
 @dataclass(frozen=True)
@@ -57,73 +33,18 @@ class Head:
     new_coords: bool  # xy = 2 sigmoid - 0.5, wh = (2 sigmoid)^2 anchor, as AlexeyAB's key of that name; else sigmoid and exp
 
 
-def parse_cfg(text: str) -> list[Section]:
-    """Sections of a Darknet .cfg. Raises UserError with the line that cannot be read."""
-    sections: list[Section] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.split("#")[0].strip()
-        if not line:
-            continue
-        if line.startswith("[") and line.endswith("]"):
-            sections.append(Section(line[1:-1].strip(), {}))
-        elif "=" in line and sections:
-            key, value = (part.strip() for part in line.split("=", 1))
-            sections[-1].values[key] = value
-        else:
-            raise UserError(f"cfg line {number} is neither [section] nor key=value: {line!r}")
-    if not sections or sections[0].kind not in ("net", "network"):
-        raise UserError("cfg does not begin with a [net] section")
-    return sections
-
-
-def cfg_text(sections: list[Section]) -> str:
-    return "\n".join(
-        "\n".join([f"[{section.kind}]", *(f"{key}={value}" for key, value in section.values.items()), ""]) for section in sections
-    )
-
-
-def load_cfg(name: str) -> str:
-    """Text of a .cfg by path or by its name in cfg/. Raises UserError with the names there are."""
-    path = Path(name)
-    if path.is_file():
-        return path.read_text()
-    if path.parent != Path():
-        raise UserError(f"no cfg file {name}; give a path, or one of {', '.join(known_cfgs())}")
-    stem = choose(path.stem, known_cfgs(), "cfg")
-    return (CFG_FOLDER / f"{stem}.cfg").read_text()
-
-
-def known_cfgs() -> list[str]:
-    return sorted(path.stem for path in CFG_FOLDER.glob("*.cfg"))
-
-
-def with_classes(text: str, classes: int, keep_decoding: bool = False) -> str:
-    """The cfg with heads for another number of classes.
-
-    The heads' last convolutions get their filter count, and `new_coords=1` unless `keep_decoding`: where their weights start
-    afresh, they may as well use the bounded box decoding that trains better (docs/decisions.md); heads that keep their weights
-    keep their decoding.
-    """
-    sections = parse_cfg(text)
-    for index, section in enumerate(sections):
-        if section.kind == "yolo" and section.integer("classes") != classes:
-            section.values["classes"] = str(classes)
-            if not keep_decoding:
-                section.values["new_coords"] = "1"
-            sections[index - 1].values["filters"] = str(len(section.numbers("mask")) * (5 + classes))
-    return cfg_text(sections)
-
-
 class MaxPool(nn.Module):
-    """Darknet's max pooling: a stride of 1 keeps the size by padding with minus infinity at the right and below."""
+    """Darknet's max pooling: size - 1 rows and columns of minus infinity are added, the smaller half of them above and to the left."""
 
     def __init__(self, size: int, stride: int) -> None:
         super().__init__()
         self.size, self.stride = size, stride
+        before = (size - 1) // 2
+        self.before, self.after = (before, size - 1 - before) if (size, stride) != (2, 2) else (0, 0)  # where it would change nothing
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.stride == 1:
-            x = functional.pad(x, (0, self.size - 1, 0, self.size - 1), value=-math.inf)
+        if self.after:
+            x = functional.pad(x, (self.before, self.after) * 2, value=-math.inf)
         return functional.max_pool2d(x, self.size, self.stride)
 
 
@@ -134,7 +55,7 @@ class Convolution(nn.Sequential):
         super().__init__()
         filters, size = section.integer("filters"), section.integer("size")
         normalised = section.integer("batch_normalize", 0) == 1
-        padding = size // 2 if section.integer("pad", 0) else 0
+        padding = size // 2 if section.integer("pad", 0) else section.integer("padding", 0)
         self.conv = Conv2d(channels, filters, size, section.integer("stride", 1), padding, bias=not normalised)
         if normalised:
             self.batch_norm = nn.BatchNorm2d(filters, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM)
@@ -154,7 +75,9 @@ class Darknet(nn.Module):
         super().__init__()
         self.cfg = text
         sections = parse_cfg(text)
-        channels = [sections[0].integer("channels", 3)]  # of the input, then of every layer's output
+        if sections[0].integer("channels", 3) != 3:
+            raise UserError(f"cfg: no support for channels={sections[0].values['channels']}: pictures are read in colour, write channels=3")
+        channels = [3]  # of the input, then of every layer's output
         self.layers = nn.ModuleList()
         self.sources: list[list[int]] = []  # absolute indices of the earlier layers that a route or shortcut reads
         self.heads: list[Head] = []
@@ -163,6 +86,7 @@ class Darknet(nn.Module):
             module: nn.Module = nn.Identity()
             sources: list[int] = []
             out = channels[-1]
+            check_keys(section)
             if section.kind == "convolutional":
                 module, out = Convolution(section, out), section.integer("filters")
             elif section.kind == "maxpool":
@@ -174,10 +98,8 @@ class Darknet(nn.Module):
                 out = sum(channels[source + 1] for source in sources)
             elif section.kind == "shortcut":
                 sources = [index - 1, _absolute(section.integer("from"), index)]
-            elif section.kind == "yolo":
-                self.heads.append(_head(section))
             else:
-                raise UserError(f"cfg: no support for [{section.kind}]; use the layers of yolov3.cfg and yolov3-tiny.cfg")
+                self.heads.append(_head(section, self.layers[-1] if index else None))
             self.layers.append(module)
             self.sources.append(sources)
             channels.append(out)
@@ -253,8 +175,8 @@ class Darknet(nn.Module):
                 (kernel, _), (stride, _), padding = layer.conv.kernel_size, layer.conv.stride, layer.conv.padding[0]
                 side = (side + 2 * int(padding) - kernel) // stride + 1
                 by_layer.append(2.0 * layer.conv.weight.numel() * side**2)
-            elif isinstance(layer, MaxPool) and layer.stride > 1:
-                side = (side - layer.size) // layer.stride + 1
+            elif isinstance(layer, MaxPool):
+                side = (side + layer.before + layer.after - layer.size) // layer.stride + 1
             elif isinstance(layer, nn.Upsample):
                 side *= int(layer.scale_factor)  # type: ignore[arg-type]
             elif kind == "route":
@@ -270,7 +192,14 @@ def _absolute(index: int, here: int) -> int:
     return absolute
 
 
-def _head(section: Section) -> Head:
+def _head(section: Section, before: nn.Module | None) -> Head:
+    """before: the layer whose output the section reads."""
+    filters = head_filters(section)
+    if not isinstance(before, Convolution) or before.conv.bias is None:
+        raise UserError("cfg: before [yolo] there must be a [convolutional] without batch_normalize, whose output it reads")
+    if before.conv.out_channels != filters:
+        where = f"mask={section.values['mask']} and classes={section.integer('classes')}"
+        raise UserError(f"cfg: the [convolutional] before [yolo] has filters={before.conv.out_channels}, {where} need filters={filters}")
     anchors = torch.tensor(section.numbers("anchors")).view(-1, 2)
     mask = [int(number) for number in section.numbers("mask")]
     if max(mask) >= len(anchors):

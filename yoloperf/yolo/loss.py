@@ -47,7 +47,7 @@ class DetectionLoss:
         self.anchors = [head.anchors.to(world.device) for head in self.heads]  # here: a copy in every step would make the host wait
         coarse_first = sorted(range(len(self.heads)), key=lambda index: -float(self.heads[index].anchors.max()))
         offset = 0 if len(self.heads) >= 3 else 1
-        self.balance = {head: _OBJECTNESS_BALANCE[rank + offset] for rank, head in enumerate(coarse_first)}
+        self.balance = {head: _OBJECTNESS_BALANCE[min(rank + offset, 2)] for rank, head in enumerate(coarse_first)}
 
     def __call__(self, outputs: list[Tensor], targets: Tensor) -> Losses:
         nearest = torch.stack([_relation(targets[..., 3:5] * self.img_size, anchors).amin(-1) for anchors in self.anchors]).amin(0)
@@ -78,7 +78,7 @@ class DetectionLoss:
         objectness.scatter_reduce_(0, cell, iou.detach().clamp(min=0) * weight, "amax")
         obj = functional.binary_cross_entropy_with_logits(flat[:, 4], objectness) * self.balance[index] * part
 
-        if head.classes == 1:
+        if head.classes == 1:  # whose probability is 1, as `decode` says
             return box, obj, box.new_zeros(())
         labels = targets[..., 0][:, :, None, None].expand(*inside.shape[:-1]).reshape(-1)
         one_hot = (labels[:, None] == torch.arange(head.classes, device=raw.device)).float()

@@ -74,8 +74,7 @@ class _Graph:
             if isinstance(layer, Convolution):
                 x = self.convolution(x, layer, name)
             elif isinstance(layer, MaxPool):
-                after = layer.size - 1 if layer.stride == 1 else 0  # padding is minus infinity in ONNX too
-                pads = [0, 0, after, after]
+                pads = [layer.before] * 2 + [layer.after] * 2  # padding is minus infinity in ONNX too
                 x = self.node("MaxPool", [x], name, kernel_shape=[layer.size] * 2, strides=[layer.stride] * 2, pads=pads)
             elif isinstance(layer, torch.nn.Upsample):
                 scales = self.numbers(f"{name}.scales", 1, 1, float(layer.scale_factor), float(layer.scale_factor))  # type: ignore[arg-type]
@@ -127,4 +126,7 @@ class _Graph:
         else:
             wh = self.node("Exp", [raw_wh], f"{name}.wh_of_anchor")
         wh = self.node("Mul", [wh, sides], f"{name}.wh")
-        return self.node("Concat", [xy, wh, self.node("Sigmoid", [raw_scores], f"{name}.scores")], name, axis=-1)
+        scores = self.node("Sigmoid", [raw_scores], f"{name}.scores")
+        if head.classes == 1:  # objectness as it is, and 1
+            scores = self.node("Max", [scores, self.numbers(f"{name}.least", 0, 1)], f"{name}.only_class")
+        return self.node("Concat", [xy, wh, scores], name, axis=-1)

@@ -29,7 +29,8 @@ from yoloperf.core.spec import TrialSpec
 from yoloperf.datasets.cache import cache_folder
 from yoloperf.datasets.config import DataConfig, load_data_config
 from yoloperf.datasets.labels import Split, load_split
-from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
+from yoloperf.yolo.cfg import load_cfg, with_classes
+from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.device import choose_device, prepare
 from yoloperf.yolo.images import open_images
 from yoloperf.yolo.interrupt import ASKING, Interrupts, Stopped

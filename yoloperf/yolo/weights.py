@@ -14,7 +14,8 @@ from torch import Tensor
 from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import write_atomic
 from yoloperf.datasets.config import class_names
-from yoloperf.yolo.darknet import Darknet, load_cfg, parse_cfg
+from yoloperf.yolo.cfg import load_cfg, parse_cfg
+from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.weight_files import find_weights as find_weights
 
 CHECKPOINT_VERSION = 1
@@ -126,12 +127,14 @@ def transfer(state: dict[str, Tensor], network: Darknet) -> tuple[int, int]:
 def transfer_heads(checkpoint: Checkpoint, network: Darknet, names: Sequence[str]) -> None:
     """Give heads of more classes, `names`, what the checkpoint's heads know: boxes, objectness, and every class that these have.
 
-    The other classes keep their fresh weights. Both networks must decode boxes alike.
+    The other classes keep their fresh weights, as does an only class, which was never told from another. Both networks must decode
+    boxes alike.
     """
-    rows = [*range(5), *(5 + names.index(name) for name in checkpoint.class_names())]
+    classes = checkpoint.class_names()
+    rows = [*range(5), *(5 + names.index(name) for name in classes if len(classes) > 1)]
     known = checkpoint.build()
     for head, old, new in zip(network.heads, known.head_convolutions(), network.head_convolutions(), strict=True):
         assert old.bias is not None and new.bias is not None
         anchors = len(head.anchors)
-        new.weight.view(anchors, 5 + len(names), -1)[:, rows] = old.weight.view(anchors, len(rows), -1)
-        new.bias.view(anchors, 5 + len(names))[:, rows] = old.bias.view(anchors, len(rows))
+        new.weight.view(anchors, 5 + len(names), -1)[:, rows] = old.weight.view(anchors, 5 + len(classes), -1)[:, : len(rows)]
+        new.bias.view(anchors, 5 + len(names))[:, rows] = old.bias.view(anchors, 5 + len(classes))[:, : len(rows)]
