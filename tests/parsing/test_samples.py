@@ -26,6 +26,8 @@ EXPECTED: dict[str, list[dict[str, Any]]] = {
     "nvprof/06": [{"biggest_kernel_avg_s": 44.781e-6, "biggest_kernel_share": 0.68636191}],
     "nvprof/11": [{"biggest_kernel_name": "fill(void)", "biggest_kernel_avg_s": 5.506e-6, "biggest_kernel_share": 0.4975}],
     "nvprof/17": [{"biggest_kernel_name": "[CUDA memcpy HtoD]", "biggest_kernel_avg_s": 12.052e-3, "biggest_kernel_share": 0.4779}],
+    # Four processes; in 2021 the reports of CUDA stood before those of the system
+    "nsys/01": [*[{"biggest_kernel_name": None}] * 3, {"biggest_kernel_name": "[CUDA memcpy HtoD]", "profile_reason": None}],
     "nsys/03": [{"biggest_kernel_avg_s": 4950.2e-9}],
     "nsys/04": [{"biggest_kernel_name": "ampere_sgemm_128x64_tn", "biggest_kernel_avg_s": 3299833.8e-9}],
     "yolov5_console/01": [{"status": "incomplete", "epochs": 100, "epochs_done": None, "batch_size": 8, "box_loss": None}],
@@ -45,7 +47,8 @@ EXPECTED: dict[str, list[dict[str, Any]]] = {
     "ultralytics_results_csv/07": [{"epochs_done": 102, "map50": 0.82831}],
     "darknet/01": [{"engine": "darknet", "iterations": 1028, "batch_size": 64, "total_loss": 0.303765, "status": "cancelled"}],
     "darknet/04": [{"model": "yolov3-voc", "iterations": 6000, "batch_size": 1, "total_loss": 0.752329, "status": "incomplete"}],
-    "mllog/02": [{"status": "ok", "batch_size": 1024, "model": "ssd", "map50_95": 0.23395171761512756}],
+    # An evaluation of epoch 65 follows run_stop
+    "mllog/02": [{"status": "ok", "batch_size": 1024, "model": "ssd", "epochs_done": 59, "map50_95": 0.23322376608848572}],
     "mllog/03": [{"status": "ok", "batch_size": 2496, "wall_s": 5293.9, "map50_95": None}],
     "mllog/04": [{"status": "ok", "batch_size": 4096, "wall_s": 122.358}],
     "mllog/07": [{"status": "ok", "batch_size": 256, "wall_s": 5100.436, "epochs": 8}],

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -34,7 +35,7 @@ class Mllog(LineFormat):
         self.benchmark = ""
         self.began: float | None = None
         self.stopped: float | None = None
-        self.success: bool | None = None
+        self.success = False
         self.accuracy: dict[Any, float] = {}
         self.last_accuracy: float | None = None
 
@@ -44,7 +45,9 @@ class Mllog(LineFormat):
         if event is None or (self.run.cut and content.startswith(":::MLP")):
             return self.run.reject(f"not an MLPerf event: {content[:80]}")
         key, time_s, value, metadata = event
-        if self.another(self.stopped is not None and key in ("submission_benchmark", "init_start", "run_start") and time_s):
+        # v0.6 states what is submitted first, and without a time
+        begins = key == "submission_benchmark" or (key in ("init_start", "run_start") and time_s)
+        if self.another(self.stopped is not None and begins):
             return Signal.NEXT_RUN
         if key == "run_start":
             self.run.trainer_started = True
@@ -54,7 +57,8 @@ class Mllog(LineFormat):
         elif key in ("submission_benchmark", "submission_platform"):
             self._text(key, value)
         elif key in ("eval_accuracy", "eval_result"):
-            self._evaluate(value, metadata)
+            if not self.success:  # what was evaluated after the stop is not of the time that is reported
+                self._evaluate(value, metadata)
         elif key in _NUMBERS and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             self.run.default(_NUMBERS[key], value)
         return True
@@ -68,7 +72,7 @@ class Mllog(LineFormat):
         self.stopped = time_s or self.stopped
         status = metadata.get("status", value.get("success") if isinstance(value, dict) else None)
         if status in ("success", True):
-            self.run.trainer_done = True
+            self.success = self.run.trainer_done = True
             self.run.done_line = self.run.line
         elif status is not None:
             self.run.cause("failed", f"MLPerf run_stop: {status}")
@@ -76,7 +80,7 @@ class Mllog(LineFormat):
     def _evaluate(self, value: Any, metadata: dict[str, Any]) -> None:
         if isinstance(value, dict):
             metadata, value = {**metadata, "epoch_num": value.get("epoch")}, value.get("value")
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             return
         self.last_accuracy = float(value)
         epoch = metadata.get("epoch_num")
