@@ -8,7 +8,8 @@ from yoloperf.parsing.draft import Draft
 from yoloperf.parsing.formats.base import Answer, LineFormat
 from yoloperf.parsing.quantity import number, text
 
-_UNIT = re.compile(r"\s*[\[(]\s*([%\w]+)\s*[\])]\s*$")
+_UNIT = re.compile(r"[\[(]\s*+([%\w]++)\s*+[\])]$")
+_MILLISECOND = re.compile(r"\d\.\d{3}$")
 _SUFFIX = re.compile(r"(?<=[a-z])(?:_|\s)?(mib|mb|gib|gb|percent|pct|%|watts?|w)$")
 # Names without separators and units, as nvidia-smi and scripts call them
 _NAMES = {
@@ -17,7 +18,9 @@ _NAMES = {
     **dict.fromkeys(("memorytotal", "memtotal", "totalmemory", "memorymax", "gpumemorytotal"), "total"),
     **dict.fromkeys(("powerdraw", "powerdrawinstant", "powerdrawaverage", "powerused", "power", "powerusage"), "power"),
     **dict.fromkeys(("name", "gpuname"), "name"),
+    **dict.fromkeys(("index", "gpuindex", "gpuid", "uuid", "gpuuuid", "pcibusid", "gpubusid", "serial", "gpuserial"), "gpu"),
     "driverversion": "driver",
+    "timestamp": "time",
 }
 _MEASURED = {"util", "used", "power", "total"}
 _TO_BYTES = {"kib": 2**10, "mib": 2**20, "gib": 2**30, "mb": 2**20, "gb": 2**30}
@@ -29,12 +32,14 @@ class NvidiaSmiCsv(LineFormat):
     heads = (
         ("header", rb"[dDgGiInNpPtTuU][\w.]{1,15}\s*,"),
         ("header", rb"utilization\.\w+(?: \[|,|\s*$)", rb"memory\.\w+(?: \[|,|\s*$)", rb"power\.draw[.\w]*(?: \[|,|\s*$)"),
+        ("header", rb"[a-z]\w{1,40}\.[\w.]{1,60}(?: \[[%\w]{1,5}\])?,", rb"serial,", rb"count,", rb"compute_\w{3,4},", rb"vbios_version,"),
     )
 
     def __init__(self, run: Draft) -> None:
         super().__init__(run)
         self.columns: list[str] = []
         self.units: list[str] = []
+        self.last: dict[str, str] = {}  # column -> cell of the row before
         self.device = Device()
 
     def header(self, line: bytes) -> Answer:
@@ -43,6 +48,7 @@ class NvidiaSmiCsv(LineFormat):
             return False
         self.columns = [name for name, _ in heads]
         self.units = [unit for _, unit in heads]
+        self.last = {}
         return self._row
 
     def _row(self, line: bytes) -> bool:
@@ -61,8 +67,16 @@ class NvidiaSmiCsv(LineFormat):
                 value = _value(cell, unit, column)
                 if value is not None:
                     values[column] = value
-        self.device.sample(values)
+        row = dict(zip(self.columns, cells, strict=True))
+        self.device.sample(values, row.get("gpu", ""))
+        self.device.mixed |= "gpu" not in row and self._is_another(row)
+        self.last = row
         return True
+
+    def _is_another(self, row: dict[str, str]) -> bool:
+        """Whether a row is of another GPU than the one before, as far as it shows: nvidia-smi asks a GPU once a millisecond at most."""
+        same_time = _MILLISECOND.search(row.get("time", "")) and row["time"] == self.last.get("time")
+        return bool(self.last and (row.get("name") != self.last.get("name") or same_time))
 
     def finish(self) -> None:
         if self.columns:

@@ -36,7 +36,7 @@ class NvidiaSmiDmon(LineFormat):
             value = number(cell)
             if column in _NAMES and value is not None:
                 values[_NAMES[column]] = value * 2**20 if column == b"fb" else value
-        self.device.sample(values)
+        self.device.sample(values, cells[self.columns.index(b"gpu")].decode("utf-8", "replace"))
         return True
 
     def finish(self) -> None:

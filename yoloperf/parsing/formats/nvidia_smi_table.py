@@ -8,7 +8,7 @@ from yoloperf.parsing.formats.base import Answer, LineFormat
 from yoloperf.parsing.quantity import text
 
 _VERSIONS = re.compile(rb"\| NVIDIA-SMI \S+\s+Driver Version: (\S+)(?:\s+CUDA Version: (\S+))?")
-_GPU = re.compile(rb"\|\s+\d+\s+(\S.*?)\s+(?:On|Off|N/A|TCC|WDDM)\s+\|")
+_GPU = re.compile(rb"\|\s+(\d+)\s+(\S.*?)\s+(?:On|Off|N/A|TCC|WDDM)\s+\|")
 _STATE = re.compile(rb"\|.*?(?:(\d+)W|N/A) / +(?:\d+W|N/A) \| +(\d+)MiB / +(\d+)MiB \| +(?:(\d+)%|N/A) ")
 
 
@@ -19,6 +19,7 @@ class NvidiaSmiTable(LineFormat):
 
     def __init__(self, run: Draft) -> None:
         super().__init__(run)
+        self.gpu = "0"  # index of the one whose state follows
         self.device = Device()
 
     def versions(self, line: bytes) -> Answer:
@@ -33,7 +34,8 @@ class NvidiaSmiTable(LineFormat):
     def _row(self, line: bytes) -> bool:
         match = _GPU.match(line)
         if match:
-            self.run.default("gpu_name", text(match[1]))
+            self.gpu = text(match[1])
+            self.run.default("gpu_name", text(match[2]))
         return self._state(line) or line[:1] in (b"|", b"+")
 
     def _state(self, line: bytes) -> bool:
@@ -46,7 +48,7 @@ class NvidiaSmiTable(LineFormat):
             values["power"] = float(power)
         if util:
             values["util"] = float(util)
-        self.device.sample(values)
+        self.device.sample(values, self.gpu)
         return True
 
     def finish(self) -> None:
