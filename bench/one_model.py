@@ -61,7 +61,7 @@ def quality(weights: str, data: str, split_name: str, args: argparse.Namespace) 
     runtime = make_runtime(checkpoint, args.runtime, args.device, args.precision, args.threads, args.img)
     split = load_split(config, split_name)
     cores = args.threads or available_cores()
-    images = open_images(split, args.img, "disk", cache_folder(config), cores)
+    images = open_images(split, f"{config.name}-{split_name}", args.img, "disk", cache_folder(config), cores)
     strangers = 0
 
     def own(found: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:

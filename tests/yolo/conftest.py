@@ -79,7 +79,7 @@ def make_trainer(make_dataset: Callable[..., Path], tmp_path: Path) -> Iterator[
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with ThreadPoolExecutor(1) as pool:
-        images = open_images(split, 64, "ram", cache_folder(config), 1)
+        images = open_images(split, "shapes-train", 64, "ram", cache_folder(config), 1)
 
         def make(name: str, precision: str = "fp32", optimizer: str = "adamw", accumulate: int = 1) -> Trainer:
             torch.manual_seed(0)

@@ -106,7 +106,7 @@ def test_boxes_are_those_of_the_network(weights: str, tmp_path: Path, capsys: py
 
     network = load_weights(Path(weights)).build()
     for path, boxes in found.items():
-        image = read_image(Path(path), orient=True)
+        image = read_image(Path(path))
         square, placed = letterbox(image, 64)
         with torch.inference_mode():
             decoded = decode_heads(network(to_network(torch.from_numpy(square)[None], torch.device("cpu"))), network.heads, 64)

@@ -162,7 +162,7 @@ def test_official_weights_score_as_an_independent_implementation(real_data: Path
     either mAP: the bar for being chosen."""
     config = load_data_config("coco128.yaml")
     split = load_split(config, "val")
-    images = open_images(split, IMG_SIZE, "none", tmp_path, 2)
+    images = open_images(split, "shapes-train", IMG_SIZE, "none", tmp_path, 2)
     checkpoint = load_weights(official_weights)
 
     def detections(name: str, precision: str) -> list[np.ndarray]:

@@ -97,7 +97,7 @@ def measure(
     spec = TrialSpec(data=data, cfg=model, batch_size=batch_size, img_size=img_size)
     cores = available_cores()
     with ThreadPoolExecutor(cores) as pool, tempfile.TemporaryDirectory() as folder:
-        images = open_images(split, img_size, "disk", cache_folder(config), cores)
+        images = open_images(split, f"{config.name}-train", img_size, "disk", cache_folder(config), cores)
         ceiling_pass = convolutions(network, batch_size, img_size, compute)
         recipe, rundir, world = load_recipe("default"), RunDir(folder), World(compute.device)
         trainer = Trainer(spec, recipe, network, list(config.names), compute, split, images, pool, rundir, Interrupts(), world)

@@ -1,8 +1,13 @@
 """Pixels: decoding, scaling to the network's size, and a cache of decoded images that every run of a sweep shares."""
 
 import contextlib
+import fcntl
+import glob
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,9 +21,11 @@ from yoloperf.core import lock
 from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import atomic_stream
 from yoloperf.datasets.cache import fingerprint
+from yoloperf.datasets.images import decode
 from yoloperf.datasets.labels import Split
 
 _PATIENCE_S = 3600.0  # another process may decode COCO for long; who waits in vain decodes for itself
+_AHEAD = 8  # images a thread may have decoded before they are written
 PAD = 114  # grey of the border, the field's habit since the 2018 PyTorch ports
 
 Pixels = NDArray[Any]  # uint8 [height, width, 3], RGB
@@ -31,16 +38,12 @@ class Images(Protocol):
     def __getitem__(self, index: int) -> Pixels: ...
 
 
-def read_image(path: Path, orient: bool = False) -> Pixels:
-    """Decode a file to RGB. `orient` turns it as its EXIF says, which annotations do not.
-
-    Raises UserError where OpenCV cannot decode it.
-    """
-    flags = cv2.IMREAD_COLOR if orient else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+def read_image(path: Path) -> Pixels:
+    """Decode a file to RGB, turned as its EXIF says. Raises UserError where it cannot be read or OpenCV cannot decode it."""
     try:
-        image = cv2.imread(str(path), flags)
-    except cv2.error:  # more pixels than it takes
-        image = None
+        image = decode(path.read_bytes())  # not by its name, of which OpenCV takes only UTF-8
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
     if image is None:
         raise UserError(f"{path} is no readable image")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
@@ -103,6 +106,10 @@ class DecodedOnce:
         self.sizes = [scaled_size(int(width), int(height), size) for width, height in split.sizes]
         self.starts = np.concatenate(([0], np.cumsum([3 * width * height for width, height in self.sizes])))
         self.pixels = np.memmap(file, np.uint8, "r")
+        used = file.open("rb")
+        weakref.finalize(self, used.close)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(used, fcntl.LOCK_SH)  # `_remove_older` leaves images that are in use
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -112,14 +119,14 @@ class DecodedOnce:
         return self.pixels[self.starts[index] : self.starts[index + 1]].reshape(height, width, 3)
 
 
-def open_images(split: Split, size: int, cache: str, folder: Path, threads: int) -> Images:
+def open_images(split: Split, name: str, size: int, cache: str, folder: Path, threads: int) -> Images:
     """Images of a split with their longer side scaled to `size`; cache "disk" decodes them once into `folder`, however many
-    processes ask for them at a time."""
+    processes ask for them at a time, and removes what was decoded for the same name (of data set and split) and size before."""
     images = DecodedEachTime(split, size)
     total = sum(3 * wide * high for wide, high in (scaled_size(int(w), int(h), size) for w, h in split.sizes))
     if cache == "none":
         return images
-    file = folder / f"pixels-{size}-{fingerprint(size, split.images)[:12]}.u8"
+    file = folder / f"pixels-{name}-{size}-{fingerprint(size, split.images)[:12]}.u8"
     if not _whole(file, total):
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(UserError):  # a file system without locks
@@ -130,6 +137,7 @@ def open_images(split: Split, size: int, cache: str, folder: Path, threads: int)
                     print(f"no room for {total / 2**30:.1f} GiB of decoded images in {folder}: decoding them at every use (--cache none)")
                     return images
                 _decode_to(file, images, total, threads)
+                _remove_older(file)
     return DecodedOnce(split, size, file)
 
 
@@ -138,7 +146,29 @@ def _whole(file: Path, total: int) -> bool:
 
 
 def _decode_to(file: Path, images: DecodedEachTime, total: int, threads: int) -> None:
-    with atomic_stream(file) as stream, ThreadPoolExecutor(threads) as pool:
-        for pixels in tqdm(pool.map(images.__getitem__, range(len(images))), "decoding", len(images), unit="image", disable=None):
+    with atomic_stream(file) as stream:
+        for pixels in tqdm(_decoded(images, threads), "decoding", len(images), unit="image", disable=None):
             stream.write(pixels.data)
         assert stream.tell() == total, "image headers and decoded sizes disagree"
+
+
+def _decoded(images: DecodedEachTime, threads: int) -> Iterator[Pixels]:
+    """All of them in order; only so many wait in memory for a disk that is slower than the threads."""
+    waiting: deque[Future[Pixels]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for index in range(len(images)):
+            waiting.append(pool.submit(images.__getitem__, index))
+            if len(waiting) > _AHEAD * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _remove_older(file: Path) -> None:
+    """Remove what was decoded from an earlier state of the same split, unless somebody still trains with it."""
+    same = file.name.rpartition("-")[0]
+    for older in set(file.parent.glob(f"{glob.escape(same)}-*.u8")) - {file}:
+        with contextlib.suppress(OSError), older.open("r+b") as stream:  # in use; a file system without locks; removed already
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            older.unlink()
+            older.with_suffix(".lock").unlink()

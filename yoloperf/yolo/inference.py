@@ -70,7 +70,7 @@ class Detector:
 
     def _read(self, path: Path) -> _Placed | None:
         try:
-            image = read_image(path, orient=True)
+            image = read_image(path)
         except UserError:
             return None
         return image, *letterbox(image, self.runtime.img_size)

@@ -122,8 +122,8 @@ def run(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> in
     workers = spec.workers or available_cores()
     folder = cache_folder(config)
     with ThreadPoolExecutor(workers) as pool:
-        images = open_images(train, spec.img_size, spec.cache, folder, workers)
-        val_images = open_images(val, spec.img_size, spec.cache, folder, workers)
+        images = open_images(train, f"{config.name}-train", spec.img_size, spec.cache, folder, workers)
+        val_images = open_images(val, f"{config.name}-val", spec.img_size, spec.cache, folder, workers)
         trainer = Trainer(spec, recipe, network, list(config.names), compute, train, images, pool, rundir, interrupts, world)
         if args.no_cuda_graph:
             trainer.drop_graph("switched off")

@@ -45,7 +45,7 @@ def _evaluate(args: argparse.Namespace) -> Result:
 
     split = load_split(config, args.split)
     cores = args.threads or available_cores()
-    images = open_images(split, args.img_size, "disk", cache_folder(config), cores)
+    images = open_images(split, f"{config.name}-{args.split}", args.img_size, "disk", cache_folder(config), cores)
     with ThreadPoolExecutor(cores) as pool:
         scores = score(split, detect_split(predict, split, images, args.img_size, args.batch_size, pool))
     result = {**scores.asdict(), "images": len(split.images)}
