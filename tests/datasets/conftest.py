@@ -1,3 +1,5 @@
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +27,16 @@ def write_image(path: Path, width: int = 40, height: int = 20, seed: int = 0) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
     assert cv2.imwrite(str(path), pixels)
+
+
+def turned(image: bytes, orientation: int, order: str = "<") -> bytes:
+    """A JPEG or PNG with EXIF's orientation in its header, which is all that EXIF says; in a PNG behind the pixels for ">"."""
+    tiff = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IHHHIHHI", 8, 1, 0x112, 3, 1, orientation, 0, 0)
+    if image.startswith(b"\xff\xd8"):
+        return image[:2] + b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff + image[2:]
+    chunk = struct.pack(">I", len(tiff)) + b"eXIf" + tiff + struct.pack(">I", zlib.crc32(b"eXIf" + tiff))
+    place = 33 if order == "<" else len(image) - 12
+    return image[:place] + chunk + image[place:]
 
 
 @pytest.fixture

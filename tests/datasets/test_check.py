@@ -5,9 +5,10 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.datasets.conftest import MakeSet
+from tests.datasets.conftest import MakeSet, turned
 from tests.service.hostile import bmp, png
 from yoloperf.core.errors import UserError
+from yoloperf.datasets import smear
 from yoloperf.datasets.check import Finding, check, config_of, unreadable
 from yoloperf.datasets.config import load_data_config
 
@@ -81,6 +82,37 @@ def test_a_header_without_end_is_not_walked(make_set: MakeSet, filling: bytes) -
     assert kinds(file) == {"truncated image": ["a.jpg"]}
 
 
+def test_bytes_behind_the_end_of_a_png_are_no_fault(make_set: MakeSet) -> None:
+    file = make_set({"a": BOX}, ".png")
+    image = file.parent / "images/train/a.png"
+    image.write_bytes(image.read_bytes() + bytes(100))
+    assert kinds(file) == {}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize(("bits", "found"), [(12, ["a"]), (16, [])])
+def test_a_picture_of_16_bits_that_uses_12_is_almost_black(make_set: MakeSet, suffix: str, bits: int, found: list[str]) -> None:
+    file = make_set({"a": BOX}, suffix)
+    pixels = np.random.default_rng(0).integers(0, 1 << bits, (20, 40), np.uint16)
+    cv2.imwrite(str(file.parent / f"images/train/a{suffix}"), pixels)
+    assert [name.removesuffix(suffix) for name in kinds(file).get("almost black image", [])] == found
+
+
+def test_labels_for_the_picture_as_stored_are_a_finding(tmp_path: Path) -> None:
+    smear.generate(tmp_path / "smear", {"train": 2}, (64, 48))
+    image = tmp_path / "smear/JPEGImages/smear_00000.jpg"
+    image.write_bytes(turned(image.read_bytes(), 6))
+    (finding,) = check(config_of(str(tmp_path / "smear"))).findings
+    assert finding.kind == "malformed labels" and "labels are for 64 x 48 pixels as stored" in finding.detail
+
+
+def test_a_class_named_twice_and_an_image_listed_twice(make_set: MakeSet) -> None:
+    file = make_set({"a": BOX, "b": BOX})
+    file.with_name("list.txt").write_text("images/train/a.jpg\nimages/train/b.jpg\nimages/train/a.jpg\n")
+    file.write_text("train: list.txt\nnames: [WBC, WBC, Platelets]\n")
+    assert kinds(file) == {"class named twice": ["cells"], "images listed twice": ["a.jpg"]}
+
+
 def test_an_image_that_is_none(make_set: MakeSet) -> None:
     file = make_set({"a": BOX, "b": BOX})
     (file.parent / "images/train/a.jpg").write_text("<html>404</html>")
@@ -120,6 +152,13 @@ def test_labels_that_lost_their_image(make_set: MakeSet) -> None:
     (file.parent / "images/train/b.jpg").unlink()
     (file.parent / "labels/train/classes.txt").write_text("WBC\nRBC\n")
     assert kinds(file) == {"labels without image": ["b.txt"]}
+
+
+def test_a_list_that_names_a_folder_that_is_gone(make_set: MakeSet) -> None:
+    file = make_set({"a": BOX})
+    file.with_name("list.txt").write_text("images/gone/b.jpg\nimages/train/a.jpg\n")
+    file.write_text("train: list.txt\nnames: [WBC, RBC, Platelets]\n")
+    assert kinds(file) == {"unreadable image": ["b.jpg"]}
 
 
 def test_a_split_that_cannot_be_read_is_a_finding_too(make_set: MakeSet) -> None:

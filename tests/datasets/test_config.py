@@ -13,7 +13,7 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_names_as_a_map_as_a_list_and_with_their_number_mean_the_same(tmp_path: Path) -> None:
-    texts = ("names: {1: b, 0: a}", "names: [a, b]", "nc: 2\nnames: [a, b]")
+    texts = ("names: {1: b, 0: a}", "names: [a, b]", "nc: 2\nnames: [a, b]", "nc: '2'\nnames: [a, b]")
     found = {load_data_config(written(tmp_path, f"train: images\n{text}")).names for text in texts}
     assert found == {("a", "b")}
 
@@ -75,6 +75,7 @@ def test_what_is_not_there_is_named_with_the_next_step(name: str, step: str) -> 
         ("train: 3\nnames: [a]", "train must be a folder"),
         ("train: images\nnames: [a]\nformat: coco", "add annotations"),
         ("path: nowhere/at/all\ntrain: images\nnames: [a]", "not on this machine"),
+        ("path: ~nobody-of-that-name/x\ntrain: images\nnames: [a]", "no such user here"),
     ],
 )
 def test_a_yaml_that_is_none_is_one_clear_line(tmp_path: Path, text: str, cause: str) -> None:
@@ -85,5 +86,11 @@ def test_a_yaml_that_is_none_is_one_clear_line(tmp_path: Path, text: str, cause:
 
 def test_a_split_that_is_not_in_the_yaml_lists_those_that_are(tmp_path: Path) -> None:
     config = load_data_config(written(tmp_path, "train: images\nval: images\nnames: [a]"))
-    with pytest.raises(UserError, match="choose from train, val"):
+    with pytest.raises(UserError, match="own has no split test: choose from train, val, or add `test:`"):
         config.entries("test")
+
+
+def test_a_folder_beside_the_root_that_is_below_it_is_meant_as_ultralytics_does(tmp_path: Path) -> None:
+    (tmp_path / "train/images").mkdir(parents=True)
+    config = load_data_config(written(tmp_path, "train: ../train/images\nval: ../valid/images\nnames: [a]"))
+    assert config.entries("train") == [tmp_path / "train/images"] and config.entries("val") == [tmp_path / "../valid/images"]

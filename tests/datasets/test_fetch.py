@@ -242,8 +242,20 @@ def test_data_goes_to_the_folder_that_the_environment_names(site: Site, monkeypa
     monkeypatch.setenv("YOLOPERF_DATA", str(tmp_path / "own"))
     assert fetch.fetch("thing") == [(tmp_path / "own" / "thing", True)]
     (tmp_path / "own").chmod(0o555)
-    assert fetch.fetch("thing", site.url) == [(Path("datasets/thing"), True)]
+    assert fetch.fetch("thing") == [(tmp_path / "own" / "thing", False)]  # it is there, wherever new ones would go
     (tmp_path / "own").chmod(0o755)
+    (tmp_path / "other").mkdir(0o555)
+    monkeypatch.setenv("YOLOPERF_DATA", str(tmp_path / "other"))
+    assert fetch.fetch("thing", site.url) == [(Path("datasets/thing"), True)]
+
+
+def test_weights_that_are_found_by_name_are_not_fetched_again(
+    site: Site, weights: Piece, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("YOLOPERF_DATA", str(tmp_path / "shelf/data"))
+    (tmp_path / "shelf/weights").mkdir(parents=True)
+    (tmp_path / "shelf/weights/thing.weights").write_bytes(CONTENT)
+    assert fetch.fetch("thing") == [(tmp_path / "shelf/weights/thing.weights", False)] and site.asked == []
 
 
 def test_an_unpacked_mirror_is_vouched_for_by_the_manifest(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """The three label formats and the image headers."""
 
+import errno
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -10,30 +13,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tests.datasets.conftest import NAMES, write_image
+from tests.datasets.conftest import NAMES, turned, write_image
 from yoloperf.core.errors import UserError
 from yoloperf.datasets import coco, voc, yolo_txt
 from yoloperf.datasets.config import load_data_config
-from yoloperf.datasets.images import image_size, list_images
+from yoloperf.datasets.images import image_size, list_images, read_list
 
 
 def test_voc_boxes_come_back_as_written(tmp_path: Path) -> None:
     file = tmp_path / "a.xml"
     objects = [("RBC", (1, 2, 30, 40)), ("Platelets", (0, 0, 640, 480))]
     file.write_text(voc.write_boxes("a.jpg", (640, 480), objects))
-    assert voc.read_boxes(file, NAMES).tolist() == [[1, 1, 2, 30, 40], [2, 0, 0, 640, 480]]
+    boxes, size = voc.read_boxes(file, NAMES)
+    assert boxes.tolist() == [[1, 1, 2, 30, 40], [2, 0, 0, 640, 480]] and size == (640, 480)
 
 
 def test_voc_leaves_out_difficult_objects(tmp_path: Path) -> None:
     file = tmp_path / "a.xml"
     text = voc.write_boxes("a.jpg", (640, 480), [("RBC", (1, 2, 3, 4))])
     file.write_text(text.replace("<difficult>0", "<difficult>1"))
-    assert voc.read_boxes(file, NAMES).shape == (0, 5)
+    assert voc.read_boxes(file, NAMES)[0].shape == (0, 5)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "cause"),
-    [("</annotation>", "", "no XML"), ("RBC", "RBX", "did you mean 'RBC'"), ("<ymax>4", "<ymax>four", "no numbers for xmin")],
+    [
+        ("</annotation>", "", "no XML"),
+        ("RBC", "RBX", "did you mean 'RBC'"),
+        ("<ymax>4", "<ymax>four", "no numbers for xmin"),
+        ("<annotation>", '<?xml version="1.0" encoding="GBK"?><annotation>', "save it as UTF-8"),
+        ("<annotation>", '<?xml version="1.0" encoding="foo-1"?><annotation>', "save it as UTF-8"),
+    ],
 )
 def test_voc_names_the_file_and_what_is_wrong(tmp_path: Path, old: str, new: str, cause: str) -> None:
     file = tmp_path / "a.xml"
@@ -59,17 +69,29 @@ def coco_file(tmp_path: Path, **changes: object) -> Path:
 
 def test_coco_ids_become_contiguous_and_crowds_are_left_out(tmp_path: Path) -> None:
     found = coco.read_boxes(coco_file(tmp_path), NAMES)
-    assert found["a.jpg"].tolist() == [[2, 1.5, 2, 11.5, 22]]
-    assert found["b.jpg"].shape == (0, 5)
+    assert found["a.jpg"][0].tolist() == [[2, 1.5, 2, 11.5, 22]]
+    assert found["b.jpg"][0].shape == (0, 5)
 
 
 def test_coco_names_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown category .*'Platelets'"):
         coco.read_boxes(coco_file(tmp_path), ("WBC", "RBC"))
-    with pytest.raises(UserError, match="no COCO instances file"):
-        coco.read_boxes(coco_file(tmp_path, images=3), NAMES)
+    for changes in ({"images": 3}, {"annotations": {"a": 1}}, {"annotations": [[1]]}):
+        with pytest.raises(UserError, match="no COCO instances file"):
+            coco.read_boxes(coco_file(tmp_path, **changes), NAMES)
     with pytest.raises(UserError, match="no annotation file"):
         coco.read_boxes(tmp_path / "none.json", NAMES)
+
+
+def test_coco_images_are_known_by_as_much_of_their_path_as_the_file_gives() -> None:
+    one, two, file = Path("/d/img/cam1/1.png"), Path("/d/img/cam2/1.png"), Path("a.json")
+    assert coco.match([one, two], ["cam1/1.png", "cam2/1.png"], file) == {one: "cam1/1.png", two: "cam2/1.png"}
+    assert coco.match([one, two], ["cam1/1.png"], file) == {one: "cam1/1.png"}
+    assert coco.match([one], ["train/1.png", "2.png"], file) == {one: "train/1.png"}
+    with pytest.raises(UserError, match="may be .*cam1/1.png or .*cam2/1.png: give file_name with the folder, such as cam2/1.png"):
+        coco.match([one, two], ["1.png"], file)
+    with pytest.raises(UserError, match="a.json has a/1.png and b/1.png, and either may be .*cam1/1.png"):
+        coco.match([one], ["a/1.png", "b/1.png"], file)
 
 
 def test_coco_own_categories_map_to_the_80_names_in_order(real_data: Path) -> None:
@@ -78,7 +100,7 @@ def test_coco_own_categories_map_to_the_80_names_in_order(real_data: Path) -> No
     content = json.loads(file.read_text())
     assert len(names) == 80 == len(content["categories"]) and content["categories"][-1]["id"] == 90
     order = {item["id"]: index for index, item in enumerate(sorted(content["categories"], key=lambda item: item["id"]))}
-    found = coco.read_boxes(file, names)
+    found = {name: boxes for name, (boxes, _) in coco.read_boxes(file, names).items()}
     images = {item["id"]: item["file_name"] for item in content["images"]}
     expected: dict[str, list[int]] = {name: [] for name in images.values()}
     for item in content["annotations"]:
@@ -124,6 +146,7 @@ def test_the_last_images_folder_becomes_labels(image: str, label: str) -> None:
         ("0.5 0.5 0.5 0.5 0.5", "class 0.5 out of range"),
         ("1 320 240 100 100", "not normalised"),
         ("1 nan 0.5 0.5 0.5", "not normalised"),
+        ("1 0.5 0.5 0.5 0.5 0.9", "6 words"),
     ],
 )
 def test_a_yolo_line_that_cannot_be_used_is_named_by_file_and_line(tmp_path: Path, line: str, cause: str) -> None:
@@ -159,6 +182,25 @@ def test_a_progressive_jpeg_with_a_thumbnail_before_its_frame(tmp_path: Path) ->
     assert image_size(large) == (50, 30)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_the_size_of_a_picture_is_that_of_its_decoded_pixels_whatever_its_orientation(
+    tmp_path: Path, suffix: str, order: str, orientation: int
+) -> None:
+    file = tmp_path / f"a{suffix}"
+    write_image(file)
+    file.write_bytes(turned(file.read_bytes(), orientation, order))
+    decoded = cv2.imread(str(file))
+    assert decoded is not None and image_size(file) == decoded.shape[1::-1] == ((20, 40) if 5 <= orientation <= 8 else (40, 20))
+
+
+def test_outlines_and_boxes_may_share_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("0 0.25 0.5 0.5 0.5\n1 0.25 0.5 0.5 0.25 0.75 0.5 0.5 0.875\n", "utf-8-sig")
+    assert yolo_txt.read_boxes(file, NAMES).tolist() == [[0, 0.25, 0.5, 0.5, 0.5], [1, 0.5, 0.5625, 0.5, 0.625]]
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe0\x00\x10", b"\x89PNG\r\n\x1a\n", b"words" * 9])
 def test_what_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "a.jpg"
@@ -172,8 +214,36 @@ def test_images_of_a_folder_and_of_a_list(tmp_path: Path) -> None:
         (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "images" / name).touch()
     assert list_images(tmp_path / "images") == [tmp_path / "images/1.png", tmp_path / "images/b/2.JPG"]
-    (tmp_path / "some.txt").write_text("./images/b/2.JPG\n\n/elsewhere/3.jpg\n")
+    (tmp_path / "some.txt").write_text("./images/b/2.JPG\n\n/elsewhere/3.jpg\n", "utf-8-sig")
     assert list_images(tmp_path / "some.txt") == [tmp_path / "images/b/2.JPG", Path("/elsewhere/3.jpg")]
+
+
+@pytest.mark.parametrize("read", [load_data_config, read_list, lambda file: yolo_txt.read_boxes(file, NAMES)])
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]) -> None:
+    def refuse(*args: object) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / "a.yaml").touch()
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(UserError, match="a.yaml.*Permission denied"):
+        read(tmp_path / "a.yaml")
+
+
+def test_a_folder_where_an_image_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").mkdir()
+    with pytest.raises(UserError, match="cannot read .*a.jpg: Is a directory"):
+        image_size(tmp_path / "a.jpg")
+
+
+def test_links_to_folders_are_followed_and_what_is_no_image_is_left_out(tmp_path: Path) -> None:
+    images, other = tmp_path / "images", tmp_path / "other"
+    for name in ("images/1.png", "images/._1.png", "images/.hidden/3.png", "images/4.png/5.png", "other/2.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (images / "more").symlink_to(other)
+    (other / "back").symlink_to(images)
+    (images / "lost.png").symlink_to(tmp_path / "nowhere.png")  # told of when it is read
+    assert [path.relative_to(images).as_posix() for path in list_images(images)] == ["1.png", "4.png/5.png", "lost.png", "more/2.png"]
 
 
 def test_an_empty_folder_an_empty_list_and_none(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
+import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tests.datasets.conftest import NAMES, MakeSet
+from tests.datasets.conftest import NAMES, MakeSet, turned, write_image
 from yoloperf.core.errors import UserError
+from yoloperf.datasets import voc
 from yoloperf.datasets.cache import cache_folder
 from yoloperf.datasets.config import load_data_config
 from yoloperf.datasets.labels import TOLERANCE, Split, load_split, tidy_boxes
@@ -119,6 +122,63 @@ def test_voc_names_images_that_are_not_there(make_set: MakeSet, tmp_path: Path) 
     (tmp_path / "own.yaml").write_text("train: ImageSets/Main/train.txt\nformat: voc\nnames: [x]\n")
     with pytest.raises(UserError, match="names 2 images that are not in .*JPEGImages, the first is b"):
         load(tmp_path / "own.yaml")
+
+
+def devkit(root: Path, stem: str, text: str) -> Path:
+    """A data set in VOC layout of one image, 40 x 20 pixels; returns its YAML."""
+    write_image(root / f"JPEGImages/{stem}.jpg")
+    for name, content in ((f"Annotations/{stem}.xml", text), ("ImageSets/Main/train.txt", f"{stem}\n")):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content, "utf-8-sig")
+    (root / "cells.yaml").write_text("train: ImageSets/Main/train.txt\nformat: voc\nnames: [RBC]\n")
+    return root / "cells.yaml"
+
+
+def test_voc_stems_may_hold_spaces(tmp_path: Path) -> None:
+    file = devkit(tmp_path, "cell 01", voc.write_boxes("cell 01.jpg", (40, 20), [("RBC", (10, 5, 30, 15))]))
+    assert load(file).boxes[0].tolist() == [[0, 0.5, 0.5, 0.5, 0.5]]
+
+
+def test_a_voc_list_outside_a_devkit_says_where_it_belongs(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("train: /none.txt\nformat: voc\nnames: [x]\n")
+    with pytest.raises(UserError, match="it lies in ImageSets/Main"):
+        load(tmp_path / "own.yaml")
+
+
+def test_a_box_that_is_no_number_is_dropped(tmp_path: Path) -> None:
+    text = voc.write_boxes("a.jpg", (40, 20), [("RBC", (10, 5, 30, 15)), ("RBC", (7, 5, 30, 15))]).replace("<xmin>7", "<xmin>nan")
+    split = load(devkit(tmp_path, "a", text))
+    assert split.boxes[0].tolist() == [[0, 0.5, 0.5, 0.5, 0.5]]
+    assert split.problems == ["a.jpg: box without area inside the image dropped: RBC at nan,0.2500"]
+
+
+@pytest.mark.parametrize("style", ["voc", "coco"])
+def test_labels_for_a_turned_picture_as_stored_are_left_out(tmp_path: Path, style: str) -> None:
+    def labelled(size: tuple[int, int]) -> Split:
+        file = devkit(tmp_path, "a", voc.write_boxes("a.jpg", size, [("RBC", (5, 10, 15, 20))]))
+        image = tmp_path / "JPEGImages/a.jpg"
+        image.write_bytes(turned(image.read_bytes(), 6))
+        if style == "coco":
+            content = {
+                "images": [{"id": 1, "file_name": "a.jpg", "width": size[0], "height": size[1]}],
+                "annotations": [{"image_id": 1, "category_id": 1, "bbox": [5, 10, 10, 10]}],
+                "categories": [{"id": 1, "name": "RBC"}],
+            }
+            (tmp_path / "a.json").write_text(json.dumps(content))
+            file.write_text("train: JPEGImages\nformat: coco\nannotations: {train: a.json}\nnames: [RBC]\n")
+        return load(file)
+
+    assert labelled((20, 40)).boxes[0].tolist() == [[0, 0.5, 0.375, 0.5, 0.25]]
+    with pytest.raises(UserError, match="left out .*a.jpg: its labels are for 40 x 20 pixels as stored, .*exiftool"):
+        labelled((40, 20))
+
+
+def test_a_file_name_that_is_not_utf8_is_no_obstacle(make_set: MakeSet) -> None:
+    file = make_set({"a": "1 0.5 0.5 0.25 0.5\n"})
+    images = file.parent / "images/train"
+    (images / os.fsdecode(b"caf\xe9.jpg")).write_bytes((images / "a.jpg").read_bytes())
+    (problem,) = load(file).problems
+    assert problem.endswith("the first is caf\\udce9.jpg") and problem.isascii()  # can be printed
 
 
 def test_bccd_has_the_counts_of_its_authors(real_data: Path) -> None:

@@ -25,6 +25,14 @@ def test_synth_then_check_then_convert(capsys: pytest.CaptureFixture[str]) -> No
     assert Path("out/smear.yaml").is_file()
 
 
+def test_the_command_that_synth_prints_works_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        assert main(["data", "synth", "--to", "smr", "--images", "1", "1", "1", "--size", "64", "48"]) == 0
+        data = capsys.readouterr().out.rpartition("--data ")[2].strip()
+        assert main(["data", "check", data]) == 0
+        assert "smear: 3 images" in capsys.readouterr().out
+
+
 def test_check_says_what_is_wrong_and_exits_with_1(make_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
     file = make_set({"a": "9 0.5 0.5 0.1 0.1\n7 0.5 0.5 0.1 0.1\n", "b": "1 0.5 0.5 0.1 0.1\n"})
     assert main(["data", "check", str(file), "--show", "1"]) == 1
@@ -41,6 +49,10 @@ def test_check_says_what_is_wrong_and_exits_with_1(make_set: MakeSet, capsys: py
         (["fetch", "cocoo"], "did you mean 'coco'"),
         (["synth", "--images", "0", "1", "1"], "at least 1"),
         (["synth", "--seed", "-1"], "at least 0"),
+        (["synth", "--size", "8", "8"], "take sides from 32"),
+        (["synth", "--size", "66000", "4"], "take sides from 32"),
+        (["synth", "--size", "640", "32"], "at most 4 times the shorter"),
+        (["check", "smear", "--show", "-1"], "at least 0"),
         (["convert", "nowhere.yaml"], "choose from"),
     ],
 )

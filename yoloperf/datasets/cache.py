@@ -15,8 +15,8 @@ from yoloperf.core.rundir import write_atomic
 from yoloperf.datasets.config import DataConfig
 from yoloperf.datasets.folders import writable
 
-# 1: first version. Raise it when the same files give other boxes or pixels.
-VERSION = 1
+# 1: first version; 2: pictures as their EXIF orientation shows them. Raise it when the same files give other boxes or pixels.
+VERSION = 2
 
 
 def cache_folder(config: DataConfig) -> Path:
@@ -36,14 +36,14 @@ def cache_folder(config: DataConfig) -> Path:
 
 
 def fingerprint(subject: object, files: list[Path]) -> str:
-    """Changes when a file, the list of files or the repr of `subject` does. A file that is not there counts as such."""
+    """Changes when a file, the list of files or the repr of `subject` does. A file that cannot be found counts as such."""
     digest = hashlib.sha256(repr((VERSION, subject)).encode())
     for file in files:
         try:
             status = file.stat()
-            digest.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
-        except FileNotFoundError:
-            digest.update(f"{file} -\n".encode())
+            digest.update(os.fsencode(file) + f" {status.st_size} {status.st_mtime_ns}\n".encode())
+        except OSError:
+            digest.update(os.fsencode(file) + b" -\n")
     return digest.hexdigest()
 
 

@@ -2,20 +2,23 @@
 
 import hashlib
 import io
-import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from yoloperf.core.errors import UserError
-from yoloperf.datasets import yolo_txt
+from yoloperf.datasets import voc, yolo_txt
 from yoloperf.datasets.config import SPLITS, DataConfig, load_data_config
 from yoloperf.datasets.images import PNG, START_OF_SCAN, decode, image_size, jpeg_segments
 from yoloperf.datasets.labels import BoxReader, box_reader, find_files, tidy_boxes
+
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"  # length, kind and checksum of the last chunk, which holds nothing
 
 
 @dataclass(frozen=True)
@@ -47,20 +50,24 @@ def config_of(name_or_path: str) -> DataConfig:
     lists = {split: [f"ImageSets/Main/{split}.txt"] for split in SPLITS if (folder / f"ImageSets/Main/{split}.txt").is_file()}
     if not lists:
         raise UserError(f"{folder} holds {len(files)} data YAMLs and no ImageSets/Main: give the path of its data YAML")
-    names = {name for file in folder.glob("Annotations/*.xml") for name in _class_names(file)}
+    names = set().union(*(_class_names(file) for file in folder.glob("Annotations/*.xml")))
     return DataConfig(folder.resolve().name, folder.resolve(), lists, tuple(sorted(names)), "voc")
 
 
-def _class_names(file: Path) -> list[str]:
+def _class_names(file: Path) -> set[str]:
     try:
-        return [item.findtext("name", "").strip() for item in ElementTree.parse(file).iter("object")]
-    except ElementTree.ParseError:
-        return []  # reported when its boxes are read
+        return voc.class_names(file)
+    except UserError:
+        return set()  # reported when its boxes are read
 
 
 def check(config: DataConfig) -> Report:
     """Check all splits of a data set, in several threads."""
-    findings: list[Finding] = []
+    findings = [
+        Finding("class named twice", config.name, f"{name} is the name of {count} classes")
+        for name, count in Counter(config.names).items()
+        if count > 1
+    ]
     splits: dict[Path, str] = {}
     labels: dict[Path, Path] = {}
     for split in config.splits:
@@ -69,6 +76,9 @@ def check(config: DataConfig) -> Report:
         except UserError as error:
             findings.append(Finding("unusable split", split, str(error)))
             continue
+        if again := [image for image, count in Counter(image for image, _ in pairs).items() if count > 1]:
+            detail = f"{len(again)} images are listed more than once in {split}, the first is this one"
+            findings.append(Finding("images listed twice", str(again[0]), detail))
         if shared := [image for image, _ in pairs if image in splits]:
             detail = f"{len(shared)} images of {split} are in {splits[shared[0]]} as well, the first is this one"
             findings.append(Finding("images in two splits", str(shared[0]), detail))
@@ -113,7 +123,7 @@ def _check_image(config: DataConfig, read_boxes: BoxReader, image: Path, label: 
     except (UserError, OSError) as error:
         # a name of its own as the digest: two files that cannot be read are not the same picture
         return str(image), 0, [Finding("unreadable image", str(image), str(error))]
-    findings = [Finding(kind, str(image), detail) for kind, detail in image_faults(content)]
+    findings = [Finding(kind, str(image), detail) for kind, detail in image_faults(content) or _darkness(content)]
     rows: NDArray[np.float64] | None = None
     faults: list[str] = []
     try:
@@ -138,11 +148,20 @@ def image_faults(content: bytes) -> list[tuple[str, str]]:
         # within a scan the two bytes of the end marker cannot be pixels; before it they may end a thumbnail
         if not scans or content.find(b"\xff\xd9", scans[0]) < 0:
             return [("truncated image", f"no scan with an end-of-image marker behind it in {len(content)} bytes")]
-    elif content.startswith(PNG) and b"IEND" not in content[-64:]:
-        return [("truncated image", f"no IEND chunk at the end of {len(content)} bytes")]
+    elif content.startswith(PNG) and _PNG_END not in content:
+        return [("truncated image", f"no IEND chunk in {len(content)} bytes")]
     if decode(content) is None:
         return [("unreadable image", "cannot be decoded")]
     return []
+
+
+def _darkness(content: bytes) -> list[tuple[str, str]]:
+    """Kind and detail of a picture with 16 bits of which a camera filled 14 or fewer: the upper 8, which are used, stay near 0."""
+    deep = content.startswith((b"II*\0", b"MM\0*")) or (content.startswith(PNG) and content[24:25] == b"\x10")
+    pixels = decode(content, cv2.IMREAD_ANYDEPTH) if deep else None
+    if pixels is None or pixels.dtype != np.uint16 or pixels.max() >= 1 << 14:
+        return []
+    return [("almost black image", f"its highest value is {pixels.max()} of 65535: scale the values to all 16 bits, or write 8 bits")]
 
 
 def _orphans(labels: dict[Path, Path]) -> list[Finding]:
@@ -150,8 +169,8 @@ def _orphans(labels: dict[Path, Path]) -> list[Finding]:
     folders = {(label.parent, label.suffix): image.parent for image, label in labels.items() if label.parent != image.parent}
     findings = []
     for (folder, suffix), images in folders.items():
-        stems = {file.stem for file in images.iterdir()}
-        for file in sorted(folder.glob(f"*{suffix}")):
+        stems = {file.stem for file in images.iterdir()} if images.is_dir() else set()
+        for file in sorted(set(folder.glob(f"*{suffix}")) - set(labels.values())):
             # a COCO file has the labels of all images; classes.txt is a list that labelling tools leave there
             if suffix != ".json" and file.stem not in stems and file.name != "classes.txt":
                 findings.append(Finding("labels without image", str(file), f"no image {file.stem} in {images}"))

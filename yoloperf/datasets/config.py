@@ -30,9 +30,19 @@ class DataConfig:
     annotations: dict[str, str] = field(default_factory=dict)
 
     def entries(self, split: str) -> list[Path]:
-        """Absolute paths of a split's entries. Raises UserError naming the splits there are."""
+        """Absolute paths of a split's entries. Raises UserError naming the splits there are.
+
+        Where there is no ../X beside the root, X below it is meant: exports for ultralytics, which reads them so, have it.
+        """
+        if split in SPLITS and split not in self.splits:
+            hint = f"choose from {', '.join(self.splits)}, or add `{split}:` with a folder or a .txt list to its YAML"
+            raise UserError(f"{self.name} has no split {split}: {hint}")
         choose(split, self.splits, f"split of {self.name}")
-        return [self.root / entry for entry in self.splits[split]]
+        return [self._place(entry) for entry in self.splits[split]]
+
+    def _place(self, entry: str) -> Path:
+        below = self.root / entry.removeprefix("../")
+        return self.root / entry if (self.root / entry).exists() or not below.exists() else below
 
 
 def load_data_config(name_or_path: str | Path) -> DataConfig:
@@ -94,10 +104,12 @@ def _yaml_folders() -> list[Path]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text("utf-8-sig"))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise UserError(f"{file} line {line} is no YAML: {error.problem}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{file} is no YAML text file") from error
     if not isinstance(content, dict):
@@ -113,7 +125,7 @@ def _names(content: dict[str, Any], file: Path) -> tuple[str, ...]:
         names = [names[key] for key in sorted(names, key=int)]
     if not isinstance(names, list) or not names:
         raise UserError(f"{file} has no class names: add names: as a list or as a map from 0")
-    if "nc" in content and content["nc"] != len(names):
+    if "nc" in content and str(content["nc"]) != str(len(names)):
         raise UserError(f"{file} says nc: {content['nc']} but names {len(names)} classes: make them agree")
     return tuple(str(name) for name in names)
 
@@ -136,7 +148,10 @@ def _root(value: Any, file: Path) -> Path:
     own = file.resolve().parent
     if value is None:
         return own
-    path = Path(str(value)).expanduser()
+    try:
+        path = Path(str(value)).expanduser()
+    except RuntimeError as error:  # ~ of a user that this machine does not know
+        raise UserError(f"{file} says path: {value}, and there is no such user here: correct `path`") from error
     if path.is_absolute():
         candidates = [path]
     elif str(value).startswith("."):

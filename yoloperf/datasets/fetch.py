@@ -7,8 +7,9 @@ import zipfile
 from pathlib import Path
 
 from yoloperf.core.errors import UserError, choose
+from yoloperf.datasets.config import data_folders
 from yoloperf.datasets.download import local_mirror, obtain
-from yoloperf.datasets.folders import data_home, need_room, new_folder
+from yoloperf.datasets.folders import data_home, need_room, new_folder, weights_folders
 from yoloperf.datasets.sources import SOURCES, Piece
 from yoloperf.datasets.unpack import manifest_hash, unpack, unpacked_bytes, wanted_members
 
@@ -16,17 +17,22 @@ from yoloperf.datasets.unpack import manifest_hash, unpack, unpacked_bytes, want
 def fetch(name: str, mirror: str | None = None) -> list[tuple[Path, bool]]:
     """Bring everything that belongs to a name; returns each place with whether it is new.
 
-    Data sets go to $YOLOPERF_DATA or datasets/, weights to weights/. What is there stays as it is. Raises UserError
-    for an unknown name and whatever keeps the files from coming here whole.
+    Data sets go to $YOLOPERF_DATA or datasets/, weights to weights/. What is in one of the folders where it is looked for
+    stays as it is. Raises UserError for an unknown name and whatever keeps the files from coming here whole.
     """
     done = []
     for piece in SOURCES[choose(name, SOURCES, "download")]:
-        target = (data_home() if piece.members else Path("weights")) / piece.target
-        new = not target.exists()
-        if new:
+        there = next((folder / piece.target for folder in _searched(piece) if (folder / piece.target).exists()), None)
+        target = there or (data_home() if piece.members else Path("weights")) / piece.target
+        if not there:
             _bring(piece, target, mirror)
-        done.append((target, new))
+        done.append((target, not there))
     return done
+
+
+def _searched(piece: Piece) -> list[Path]:
+    """Folders where it may be already: data_home is one of the data folders, and may not be the first."""
+    return data_folders() if piece.members else weights_folders()
 
 
 def _bring(piece: Piece, target: Path, mirror: str | None) -> None:

@@ -23,6 +23,12 @@ def data_home() -> Path:
     return Path(given) if given and Path(given).is_dir() and writable(Path(given)) else Path("datasets")
 
 
+def weights_folders() -> list[Path]:
+    """Where weights are looked for by name: here, weights/, and beside or in the folder of YOLOPERF_DATA."""
+    data = os.environ.get("YOLOPERF_DATA")
+    return [Path(), Path("weights"), *([Path(data), Path(data) / "weights", Path(data).parent / "weights"] if data else [])]
+
+
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target` that takes its place when the block ends, and goes away when it fails.

@@ -1,6 +1,7 @@
 """A split of a data set: image paths, sizes and boxes, whatever format the labels have; read once, then cached."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from yoloperf.core.errors import UserError
 from yoloperf.datasets import cache, coco, voc, yolo_txt
 from yoloperf.datasets.cache import cache_folder
 from yoloperf.datasets.config import DataConfig
-from yoloperf.datasets.images import image_size, list_images, read_list
+from yoloperf.datasets.images import image_size, is_turned, list_images, printable, read_list
 
 # Corners may lie this far outside, as a share of the side, before a box is called outside: labels have six decimals
 TOLERANCE = 1e-4
@@ -26,14 +27,19 @@ MENDED = {
 }
 
 Boxes = NDArray[np.float32]
+Annotated = tuple[NDArray[np.float64], tuple[int, int] | None]  # class and corners in pixels [n, 5]; width and height they are for
 BoxReader = Callable[[Path, Path, tuple[int, int]], NDArray[np.float64] | None]
+
+
+class OtherFrame(UserError):
+    """The labels are for the picture as stored, which its EXIF orientation turns."""
 
 
 @dataclass(frozen=True)
 class Split:
     """Images and boxes of one split.
 
-    sizes: int32 [N, 2] of width and height. boxes: for each image float32 [n, 5] of class, centre x, centre y, width,
+    sizes: int32 [N, 2] of width and height, upright as EXIF says. boxes: for each image float32 [n, 5] of class, centre x, centre y, width,
     height, normalised to the image; [0, 5] for an image without objects. problems: what was mended while reading,
     one line each. hash: SHA-256 over file names, sizes and boxes, the same for any format and order of the images.
     """
@@ -83,10 +89,12 @@ def find_files(config: DataConfig, split: str) -> list[tuple[Path, Path]]:
 
 
 def _find_voc(entry: Path) -> list[tuple[Path, Path]]:
-    """Images that <devkit>/ImageSets/Main/<split>.txt names by their stems."""
+    """Images that <devkit>/ImageSets/Main/<split>.txt names by their stems, behind which VOC's lists of a class have a number."""
+    if len(entry.parents) < 3:
+        raise UserError(f"{entry} is no VOC list: it lies in ImageSets/Main, with JPEGImages and Annotations beside ImageSets")
     devkit = entry.parents[2]
     files = {file.stem: file for file in list_images(devkit / "JPEGImages")}
-    stems = [line.split()[0] for line in read_list(entry)]
+    stems = [line if line in files else line.split()[0] for line in read_list(entry)]
     missing = [stem for stem in stems if stem not in files]
     if missing:
         raise UserError(f"{entry} names {len(missing)} images that are not in {devkit / 'JPEGImages'}, the first is {missing[0]}")
@@ -97,17 +105,27 @@ def box_reader(config: DataConfig, pairs: list[tuple[Path, Path]]) -> BoxReader:
     """A function of image, label file and image size that gives normalised boxes as written, None where there are no labels."""
     if config.format == "coco":
         files = {label: coco.read_boxes(label, config.names) for label in {label for _, label in pairs}}
-        by_name = {label: {Path(name).name: rows for name, rows in rows_of.items()} for label, rows_of in files.items()}
-        return lambda image, label, size: _normalise(by_name[label].get(image.name), size)
+        found = {
+            (image, label): annotated[name]
+            for label, annotated in files.items()
+            for image, name in coco.match([image for image, its in pairs if its == label], annotated, label).items()
+        }
+        return lambda image, label, size: _normalise(image, found.get((image, label)), size)
     if config.format == "voc":
-        return lambda image, label, size: _normalise(voc.read_boxes(label, config.names), size) if label.is_file() else None
+        return lambda image, label, size: _normalise(image, voc.read_boxes(label, config.names) if label.is_file() else None, size)
     return lambda image, label, size: yolo_txt.read_boxes(label, config.names) if label.is_file() else None
 
 
-def _normalise(corners: NDArray[np.float64] | None, size: tuple[int, int]) -> NDArray[np.float64] | None:
-    """Class and pixel corners -> class, centre, width and height as fractions of the image."""
-    if corners is None:
+def _normalise(image: Path, annotated: Annotated | None, size: tuple[int, int]) -> NDArray[np.float64] | None:
+    """Class and pixel corners -> class, centre, width and height as fractions of the image. Raises OtherFrame."""
+    if annotated is None:
         return None
+    corners, labelled = annotated
+    if labelled is not None and labelled != size and labelled == size[::-1] and is_turned(image):
+        raise OtherFrame(
+            f"{image}: its labels are for {labelled[0]} x {labelled[1]} pixels as stored, and its EXIF orientation turns it: "
+            "take that out of the file (exiftool -Orientation= FILE), or label it as it is shown"
+        )
     low, high = corners[:, 1:3] / size, corners[:, 3:5] / size
     return np.hstack([corners[:, :1], (low + high) / 2, high - low])
 
@@ -117,7 +135,11 @@ def _read(config: DataConfig, split: str, pairs: list[tuple[Path, Path]]) -> Spl
     images, sizes, boxes, problems, unlabelled = [], [], [], [], []
     for image, label in tqdm(pairs, f"reading {config.name} {split}", unit="image", delay=1, disable=None, leave=False):
         size = image_size(image)
-        rows = read_boxes(image, label, size)
+        try:
+            rows = read_boxes(image, label, size)
+        except OtherFrame as error:
+            problems.append(f"left out {error}")
+            continue
         if rows is None:
             unlabelled.append(image)
             if config.format == "coco":
@@ -129,12 +151,13 @@ def _read(config: DataConfig, split: str, pairs: list[tuple[Path, Path]]) -> Spl
         sizes.append(size)
         boxes.append(tidy)
     if not any(len(item) for item in boxes):
-        raise UserError(f"{config.name} {split} has {len(pairs)} images but no labels: looked in {pairs[0][1]} and so on")
+        why = problems[0] if problems else f"looked in {pairs[0][1]} and so on"
+        raise UserError(f"{config.name} {split} has {len(pairs)} images but no labels: {why}")
     if unlabelled:
         fate = "left out" if config.format == "coco" else "taken as background"
         problems.append(f"no labels for {len(unlabelled)} of {len(pairs)} images, {fate}; the first is {unlabelled[0].name}")
     array = np.array(sizes, np.int32).reshape(-1, 2)
-    return Split(images, array, boxes, problems, _hash(images, array, boxes))
+    return Split(images, array, boxes, [printable(problem) for problem in problems], _hash(images, array, boxes))
 
 
 def tidy_boxes(rows: NDArray[np.float64], names: tuple[str, ...]) -> tuple[Boxes, list[tuple[str, str]]]:
@@ -145,7 +168,7 @@ def tidy_boxes(rows: NDArray[np.float64], names: tuple[str, ...]) -> tuple[Boxes
     left_top, right_bottom = low.clip(0, 1), high.clip(0, 1)
     clipped = np.hstack([rows[:, :1], (left_top + right_bottom) / 2, right_bottom - left_top])
     boxes = np.where(outside[:, None], clipped, rows).astype(np.float32)
-    empty = np.any((rows[:, 3:5] <= 0) | (boxes[:, 3:5] <= 0), axis=1)
+    empty = ~np.all((rows[:, 3:5] > 0) & (boxes[:, 3:5] > 0), axis=1)  # what is no number is not greater either
     _, first = np.unique(boxes, axis=0, return_index=True)
     repeated = ~np.isin(np.arange(len(boxes)), first)
     faults = []
@@ -163,5 +186,5 @@ def tidy_boxes(rows: NDArray[np.float64], names: tuple[str, ...]) -> tuple[Boxes
 def _hash(images: list[Path], sizes: NDArray[np.int32], boxes: list[Boxes]) -> str:
     digest = hashlib.sha256()
     for name, size, box in sorted((path.name, size.tobytes(), box.tobytes()) for path, size, box in zip(images, sizes, boxes, strict=True)):
-        digest.update(f"{name}\n".encode() + size + box + b"\n")
+        digest.update(os.fsencode(name) + b"\n" + size + box + b"\n")
     return digest.hexdigest()

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from yoloperf.core.errors import UserError
+from yoloperf.core.rundir import write_atomic
 from yoloperf.datasets import stain, voc
 from yoloperf.datasets.folders import new_folder
 
@@ -24,6 +26,8 @@ VERSION = 1
 NAMES = ("WBC", "RBC", "Platelets")
 SIZE = (640, 480)
 SPLITS = {"train": 96, "val": 24, "test": 24}
+SIDES = range(32, 16385)  # smaller ones hold no platelet
+MOST_OBLONG = 4  # longer side over shorter: cells are as large as the area tells, and a white one must fit between the longer sides
 
 # Images of BCCD with 0, 1, 2 ... objects of the class
 WBC_COUNTS = (6, 344, 14)
@@ -60,8 +64,12 @@ def generate(folder: Path, splits: dict[str, int] | None = None, size: tuple[int
     """Write a data set in Pascal VOC layout; False where the same one is there already.
 
     splits: images of each split, taken in turn. size: width and height; cells scale with it. Image i depends on seed,
-    size and i alone. A smear with other settings is replaced; raises UserError where the folder is something else.
+    size and i alone. A smear with other settings is replaced; raises UserError where the folder is something else, and for a
+    size that holds no smear.
     """
+    if not all(side in SIDES for side in size) or max(size) > MOST_OBLONG * min(size):
+        limits = f"from {SIDES[0]} to {SIDES[-1]} pixels, the longer one at most {MOST_OBLONG} times the shorter"
+        raise UserError(f"no smear of {size[0]} x {size[1]} can be drawn: take sides {limits}")
     splits = splits or SPLITS
     settings = json.dumps({"version": VERSION, "seed": seed, "size": size, "splits": splits}) + "\n"
     made = folder / "smear.json"
@@ -84,6 +92,15 @@ def generate(folder: Path, splits: dict[str, int] | None = None, size: tuple[int
             (building / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in islice(rest, count)))
         (building / made.name).write_text(settings)
     return True
+
+
+def write_yaml(folder: Path, splits: dict[str, int]) -> Path:
+    """The data YAML of a data set that `generate` wrote outside the data folders, kept where it is there already; its path."""
+    file = folder / "smear.yaml"
+    if not file.exists():
+        lists = {split: f"ImageSets/Main/{split}.txt" for split in splits}
+        write_atomic(file, yaml.safe_dump({"format": "voc", **lists, "names": list(NAMES)}, sort_keys=False))
+    return file
 
 
 def draw(seed: int, index: int, size: tuple[int, int] = SIZE) -> tuple[NDArray[np.uint8], list[tuple[int, tuple[int, int, int, int]]]]:

@@ -13,6 +13,7 @@ from yoloperf.datasets.check import check, config_of
 from yoloperf.datasets.convert import convert, join
 from yoloperf.datasets.fetch import fetch
 from yoloperf.datasets.folders import data_home
+from yoloperf.datasets.images import printable
 from yoloperf.datasets.sources import SOURCES
 
 
@@ -20,7 +21,10 @@ def _synth(args: argparse.Namespace) -> Result:
     folder = args.to or data_home() / "smear"
     splits = dict(zip(smear.SPLITS, args.images, strict=True))
     made = smear.generate(folder, splits, tuple(args.size), args.seed)
-    print(f"{folder}: {sum(args.images)} smears {'drawn' if made else 'are there already'}; train with --data smear.yaml")
+    data = "smear.yaml"  # the one in data/, which finds the default folder
+    if args.to:
+        data = str(smear.write_yaml(folder, splits))
+    print(f"{folder}: {sum(args.images)} smears {'drawn' if made else 'are there already'}; train with --data {data}")
     return 0, {"folder": str(folder), "splits": splits, "made": made}
 
 
@@ -44,7 +48,7 @@ def _count(text: str) -> int:
 
 def _whole(text: str, least: int = 0) -> int:
     if not text.isdecimal() or int(text) < least:
-        raise UserError(f"synth takes whole numbers of at least {least} here, not {text!r}")
+        raise UserError(f"give a whole number of at least {least}, not {text!r}")
     return int(text)
 
 
@@ -110,7 +114,7 @@ def _check(args: argparse.Namespace) -> Result:
     report = check(config)
     counts = Counter(finding.kind for finding in report.findings)
     for finding in report.findings[: args.show]:
-        print(f"{finding.kind}: {finding.file}: {finding.detail}")
+        print(printable(f"{finding.kind}: {finding.file}: {finding.detail}"))
     if len(report.findings) > args.show:
         print(f"... and {len(report.findings) - args.show} more: --show {len(report.findings)}")
     faults = ", ".join(f"{count} x {kind}" for kind, count in counts.most_common()) or "nothing wrong"
@@ -122,7 +126,8 @@ def _check(args: argparse.Namespace) -> Result:
 
 def _check_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", help=DATA_HELP)
-    parser.add_argument("--show", type=int, default=50, metavar="N", help="lines to print at most (default: %(default)s; --json has all)")
+    most = "lines to print at most (default: %(default)s; --json has all)"
+    parser.add_argument("--show", type=_whole, default=50, metavar="N", help=most)
 
 
 DATA_HELP = "data set: a data YAML, a name in data/, or a folder with a data YAML or in Pascal VOC layout"

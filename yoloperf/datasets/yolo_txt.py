@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from yoloperf.core.errors import UserError
 
-EXPECTED = "expected `class cx cy width height`"
+EXPECTED = "expected `class cx cy width height`, or `class x1 y1 x2 y2 x3 y3 ...` for an outline"
 
 
 def label_path(image: Path) -> Path:
@@ -35,9 +35,11 @@ def parse(file: Path, names: tuple[str, ...]) -> tuple[NDArray[np.float64], list
     """Boxes of the lines that can be used, and for each other line its number with what is wrong."""
     boxes, faults = [], []
     try:
-        lines = file.read_text().splitlines()
+        lines = file.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         lines, faults = [], [f"is no text: {EXPECTED}"]
+    except OSError as error:
+        lines, faults = [], [f"cannot be read: {error.strerror}"]
     for number, line in enumerate(lines, 1):
         if words := line.split():
             try:
@@ -49,17 +51,20 @@ def parse(file: Path, names: tuple[str, ...]) -> tuple[NDArray[np.float64], list
 
 def _box(words: list[str], classes: int) -> list[float]:
     """Numbers of one line. Raises ValueError with what is wrong."""
-    if len(words) != 5:
+    if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0):
         raise ValueError(f"{len(words)} words, {EXPECTED}")
     try:
-        box = [float(word) for word in words]
+        label, *places = [float(word) for word in words]
     except ValueError:
         raise ValueError(f"not all are numbers, {EXPECTED}") from None
-    if box[0] not in range(classes):
+    if label not in range(classes):
         raise ValueError(f"class {words[0]} out of range, the data YAML names 0 to {classes - 1}")
-    if not all(-1 <= value <= 2 for value in box[1:]):
-        raise ValueError("not normalised, centre, width and height are fractions of the image's width and height")
-    return box
+    if not all(-1 <= value <= 2 for value in places):
+        raise ValueError("not normalised, places and sides are fractions of the image's width and height")
+    if len(places) > 4:  # an outline, of which the box is taken
+        (left, right), (top, bottom) = ((min(side), max(side)) for side in (places[0::2], places[1::2]))
+        places = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
+    return [label, *places]
 
 
 def write_boxes(boxes: NDArray[np.float32]) -> str:
