@@ -12,6 +12,7 @@ from yoloperf.parsing.formats.base import FileFormat
 from yoloperf.parsing.operators import operator
 
 _SUMS = 'COUNT(*), SUM("end" - start), MIN("end" - start), MAX("end" - start)'
+_ENDED = '"end" IS NOT NULL'  # what was still under way when the capture stopped has no end
 # CUpti_ActivityMemcpyKind
 _COPIES = {1: "HtoD", 2: "DtoH", 3: "HtoA", 4: "AtoH", 5: "AtoA", 6: "AtoD", 7: "DtoA", 8: "DtoD", 9: "HtoH", 10: "PtoP"}
 _KERNELS, _MEMCPY, _MEMSET, _RUNTIME = (f"CUPTI_ACTIVITY_KIND_{name}" for name in ("KERNEL", "MEMCPY", "MEMSET", "RUNTIME"))
@@ -47,10 +48,11 @@ def _read(database: sqlite3.Connection, run: Draft) -> None:
     if _KERNELS in tables:
         gpu += [_row("gpu", *found) for found in _named(database, _KERNELS, "demangledName")]
     if _MEMCPY in tables:
-        query = f"SELECT copyKind, {_SUMS} FROM {_MEMCPY} GROUP BY copyKind"
+        query = f"SELECT copyKind, {_SUMS} FROM {_MEMCPY} WHERE {_ENDED} GROUP BY copyKind"
         gpu += [_row("gpu", f"[CUDA memcpy {_COPIES.get(kind, kind)}]", *sums) for kind, *sums in database.execute(query)]
     if _MEMSET in tables:
-        gpu += [_row("gpu", "[CUDA memset]", *sums) for sums in database.execute(f"SELECT {_SUMS} FROM {_MEMSET} HAVING COUNT(*) > 0")]
+        query = f"SELECT {_SUMS} FROM {_MEMSET} WHERE {_ENDED} HAVING COUNT(*) > 0"
+        gpu += [_row("gpu", "[CUDA memset]", *sums) for sums in database.execute(query)]
     run.kernels += _with_shares(gpu)
     if _RUNTIME in tables:
         run.kernels += _with_shares([_row("api", *found) for found in _named(database, _RUNTIME, "nameId")])
@@ -63,8 +65,9 @@ def _read(database: sqlite3.Connection, run: Draft) -> None:
 
 
 def _named(database: sqlite3.Connection, table: str, column: str) -> list[tuple[Any, ...]]:
-    """(name, sums) by a column that points into the table of strings."""
-    query = f"SELECT value, {_SUMS} FROM {table} JOIN StringIds ON StringIds.id = {column} GROUP BY value"
+    """(name, sums) by a column that points into the table of strings; the name is empty where it points nowhere."""
+    strings = f"LEFT JOIN StringIds ON StringIds.id = {column}"
+    query = f"SELECT IFNULL(value, ''), {_SUMS} FROM {table} {strings} WHERE {_ENDED} GROUP BY 1"
     return database.execute(query).fetchall()
 
 

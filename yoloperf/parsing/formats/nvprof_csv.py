@@ -36,7 +36,7 @@ class NvprofCsv(LineFormat):
 
     def table(self, line: bytes) -> Answer:
         self.columns = cells(text(line))
-        if not ({*_TIMES, "Time(%)", "Calls"} <= {*self.columns} or "Duration" in self.columns) or self.columns[-1:] != ["Name"]:
+        if not ({*_TIMES, "Time(%)", "Calls"} <= {*self.columns} or "Duration" in self.columns) or "Name" not in self.columns:
             return False
         self.units = []
         self.first = True
@@ -69,17 +69,18 @@ class NvprofCsv(LineFormat):
         return True
 
     def _cells(self, line: bytes) -> list[str] | None:
-        """Cells of a row, one a column: the last one takes the commas that are left. None where it is no row, or cut."""
+        """Cells of a row, one a column: a name that stands last takes the commas that are left. None where it is no row, or cut."""
         content = text(line)
         if content.startswith("="):
             return None
         found = cells(content)
-        if len(found) < len(self.columns):
+        name_is_last = self.columns[-1] == "Name"  # since CUDA 9, Correlation_ID follows it in a trace
+        if len(found) < len(self.columns) or (len(found) > len(self.columns) and not name_is_last):
             return None
         if len(found) > len(self.columns):
             found = content.split(",", len(self.columns) - 1)
         quoted = content.endswith('"') and content.count('"') % 2 == 0
-        if self.run.cut and not quoted and not whole_name(found[-1]):
+        if self.run.cut and name_is_last and not quoted and not whole_name(found[-1]):
             return None
         return [cell.strip() for cell in found]
 

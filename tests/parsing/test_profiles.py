@@ -1,0 +1,49 @@
+"""Profiles as profilers write them in ways that the golden logs do not show."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.parsing.test_formats import nsys_database
+from yoloperf.parsing.parse import ParseResult, parse_paths
+
+Read = Callable[..., ParseResult]
+
+
+def rows(result: ParseResult) -> list[tuple[object, ...]]:
+    return [(kernel.domain, kernel.name, kernel.calls, kernel.total_s) for kernel in result.kernels]
+
+
+NVPROF_TRACE = """\
+==7== Profiling result:
+"Start","Duration","Grid X","Size","Device","Context","Stream","Name","Correlation_ID"
+us,us,,KB,,,,,
+1.000000,1.500000,,1.003906,"Tesla T4 (0)","1","7","[CUDA memset]",274
+9.000000,15.50000,1,,"Tesla T4 (0)","1","7","void fill(int, float)",275
+"""
+
+
+def test_a_trace_of_nvprof_may_end_in_the_correlation(read: Read) -> None:
+    expected = [("gpu", "void fill(int, float)", 1, 15.5e-6), ("gpu", "[CUDA memset]", 1, 1.5e-6)]
+    assert rows(read(NVPROF_TRACE)) == expected
+    assert rows(read(NVPROF_TRACE.removesuffix("5\n"))) == expected, "the name of a cut line is whole"
+    assert rows(read(NVPROF_TRACE.removesuffix(",275\n"))) == expected[1:]
+
+
+def test_an_export_of_a_capture_that_was_stopped(tmp_path: Path) -> None:
+    """Calls under way have no end; a kernel's name may be missing from the strings."""
+    path = tmp_path / "a.sqlite"
+    nsys_database(path, [(0, 3000, 1), (0, 2000, 9), (0, 1000, 4)], {1: "step", 3: "cudaLaunchKernel"})
+    with sqlite3.connect(path) as database:
+        database.execute("INSERT INTO StringIds VALUES (4, NULL)")
+        for table in ("KERNEL (start, demangledName)", "MEMCPY (start, copyKind)", "RUNTIME (start, nameId)"):
+            database.execute(f"INSERT INTO CUPTI_ACTIVITY_KIND_{table} VALUES (5, 3)")
+    database.close()
+    result = parse_paths([path])
+    assert result.rejected == []
+    assert sorted(rows(result), key=str) == [
+        ("api", "cudaLaunchKernel", 1, 5e-7),
+        ("gpu", "", 2, 3e-6),
+        ("gpu", "[CUDA memcpy DtoH]", 1, 1e-6),
+        ("gpu", "step", 1, 3e-6),
+    ]
