@@ -18,5 +18,11 @@ def test_a_real_block_is_split_off_and_tells_the_exit_code(script: str, code: in
     assert gnu_time.exit_code(block[:-10]) is None, "a block cut short says nothing about the end"
 
 
+def test_a_trainer_killed_in_its_progress_bar_is_seen() -> None:
+    glued = 'Epoch 1:  50%|xx| 4/8Command terminated by signal 9\n\tCommand being timed: "sh"\n\tExit status: 0\n'
+    printed, block = gnu_time.split(glued)
+    assert (printed, gnu_time.exit_code(block)) == ("Epoch 1:  50%|xx| 4/8", 137)
+
+
 def test_a_log_without_a_block_is_all_print() -> None:
     assert gnu_time.split("Command failed\nagain\n") == ("Command failed\nagain\n", "")

@@ -86,6 +86,19 @@ def test_a_log_cut_at_any_byte_says_nothing_that_the_whole_one_does_not(path: Pa
                 assert expected["status"] == "ok", cut
 
 
+@pytest.mark.parametrize("foreign", [b"WARNING: another program printed this", b""], ids=["a line", "a blank line"])
+@pytest.mark.parametrize("path", LOGS, ids=lambda path: path.name)
+def test_what_others_print_between_the_lines_of_a_log_changes_no_number(path: Path, foreign: bytes) -> None:
+    def numbers(lines: list[bytes]) -> list[Any]:
+        runs = read(b"\n".join(lines))
+        return [({**vars(run.record), "unknown_lines": None}, [vars(epoch) for epoch in run.epochs], run.kernels) for run in runs]
+
+    lines = path.read_bytes().split(b"\n")
+    whole = numbers(lines)
+    for place in range(1, len(lines)):
+        assert numbers([*lines[:place], foreign, *lines[place:]]) == whole, place
+
+
 @given(st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=60), max_size=30), st.sampled_from([b"\n", b"\r\n", b"\r", b""]))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_mixture_of_lines_is_read_soundly(lines: list[bytes], end: bytes) -> None:

@@ -46,6 +46,45 @@ def test_a_message_glued_to_a_bar_is_found(read: Read) -> None:
     assert (run.status, run.slurm_job_id) == ("timeout", "7")
 
 
+BLOCK = '\tCommand being timed: "python train.py --batch 6 --epochs 5"\n\tUser time (seconds): 101.50\n\tExit status: 0\n'
+DEFAULT = "9.00user 0.50system 0:02.00elapsed {}%CPU (0avgtext+0avgdata 2048maxresident)k\n0inputs+0outputs (0major+1minor)pagefaults\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        # What GNU time 1.9 prints of a trainer that was killed in its bar: the block itself says exit status 0
+        ("Command terminated by signal 9\n" + BLOCK, ("failed", 137, 101.5)),
+        ("Command exited with non-zero status 3\n" + BLOCK, ("failed", 3, 101.5)),
+        ("Command exited with non-zero status 3\n" + DEFAULT.format(475), ("failed", 3, 9.0)),
+        (DEFAULT.format("?"), ("incomplete", None, 9.0)),
+        ("slurm_script: line 28: 3970195 Killed                  python train.py\n", ("failed", None, None)),
+    ],
+)
+def test_how_a_command_ended_is_found_behind_its_bar(read: Read, message: str, expected: tuple[str, int | None, float | None]) -> None:
+    result = read(HEADER + "\r" + row("0/4", 0.5, 2) + message)
+    assert [(run.status, run.exit_code, run.user_s) for run in result.runs] == [expected]
+    assert not result.runs[0].notes
+
+
+@pytest.mark.parametrize("block", [BLOCK, BLOCK.replace("\t", "")], ids=["as printed", "without its tabs"])
+def test_a_time_block_that_other_output_cuts_apart_is_whole(read: Read, block: str) -> None:
+    warning = "/usr/lib/resource_tracker.py:216: UserWarning: 12 leaked semaphores\n  warnings.warn('leaked: %d'\n"
+    for between in (warning, "Results saved to x\n"):
+        run = read("Starting training for 5 epochs\n" + between.join(block.splitlines(keepends=True))).runs[0]
+        assert (run.status, run.user_s) == ("ok", 101.5)
+
+
+def test_a_command_line_that_contradicts_the_trainer_costs_no_times(read: Read) -> None:
+    run = read("Namespace(batch_size=9)\n" + BLOCK).runs[0]
+    assert (run.batch_size, run.user_s, run.exit_code) == (None, 101.5, 0)
+
+
+def test_a_number_that_only_the_end_shows_to_be_none_is_reported(read: Read) -> None:
+    result = read(HEADER + row("0/0", 0.5).replace("1.00G", "9" * 310 + "G") + "\n1 epochs completed in 0.001 hours.\n")
+    assert "yolo-console: cannot convert float infinity" in result.rejected[0].reason
+
+
 def test_an_event_glued_to_a_bar_is_found(read: Read) -> None:
     text = '\r 10%|x| 1/9 [00:01<00:08]:::YOLOPERF {"key": "epoch", "epoch": 1, "map50": 0.5}\n'
     assert read(text).epochs[0].map50 == 0.5

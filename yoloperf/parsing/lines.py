@@ -68,11 +68,15 @@ class LogReader:
         self.run.carried = dict(pending)
         self.readers: dict[int, LineFormat] = {}
         self.counted: set[int] = set()  # formats that have read a line
-        self.block: Block | None = None
+        self.block: Block | None = None  # the table at hand: it is asked first
+        self.interrupted: Block | None = None  # the table that refused a line: it is asked last
 
     def _finish(self, run: Draft, readers: dict[int, LineFormat]) -> None:
         for reader in readers.values():
-            reader.finish()
+            try:
+                reader.finish()
+            except _UNREADABLE as error:
+                run.reject(f"{reader.name}: {error}")
         self.finished.append(run)
 
     def read(self, chunks: Iterable[bytes]) -> Iterator[Draft]:
@@ -129,35 +133,33 @@ class LogReader:
         for line in lines:
             number += 1
             self.run.line = number
-            if self.block is not None and b"\r" not in line:
-                try:
-                    if self.block(line):
-                        continue
-                except _UNREADABLE as error:
-                    self.run.reject(_said(line, error))
-                    continue
-                self.block = None
+            if self.block is not None and b"\r" not in line and self._row(line):
+                continue
             if line:
                 self.number = number
                 self._line(line)
         self.number = number
 
+    def _row(self, line: bytes) -> bool:
+        """Ask the table at hand, or else the interrupted one."""
+        block = self.block or self.interrupted
+        if block is None:
+            return False
+        try:
+            answer = block(line)
+        except _UNREADABLE as error:
+            return self.run.reject(_said(line, error))
+        if answer is not True:
+            self.block, self.interrupted = None, block if answer is False else None
+        return answer is True
+
     def _line(self, line: bytes) -> None:
-        known, before = False, self.block
-        for rare, mark, index, method in self.anywhere:
-            if rare in line and mark in line:
-                known |= self._answer(line, index, method)
-        begun = self.block if self.block is not before else None
-        if begun:  # by this very line, which is not one of its rows
-            self.block = None
         if line.endswith(b"\r"):
             line = line.rstrip(b"\r")
-        if b"\r" in line:
-            known |= self._redrawn(line)
-        else:
-            known |= self._plain(line)
-        if begun and self.block is None:
-            self.block = begun
+        known = self._redrawn(line) if b"\r" in line else self._plain(line)
+        for rare, mark, index, method in self.anywhere:  # last, as such a text stands behind what a bar has drawn
+            if rare in line and mark in line:
+                known |= self._answer(line, index, method)
         if not known and line.strip():
             self.run.unknown_lines += 1
             if self.unknown:
@@ -209,25 +211,28 @@ class LogReader:
         if self.block is not None:
             if self.run.cut and not self.block_owner.reads_cut_line:
                 return self.run.reject("the last line has no end: left out")
-            try:
-                if self.block(line):
-                    return True
-            except _UNREADABLE as error:
-                return self.run.reject(_said(line, error))
-            self.block = None
+            if self._row(line):
+                return True
         content = line.lstrip()
         match = self.match_head(content)
-        return match is not None and self._matched(line, content, match)
+        if match is not None and self._matched(line, content, match):
+            return True
+        if self.interrupted is None or self.run.cut and not self.block_owner.reads_cut_line:
+            return False
+        return self._row(line)
 
     def _matched(self, line: bytes, content: bytes, match: re.Match[bytes]) -> bool:
         """Give the line to the format whose head matched its content (the line without leading blanks)."""
         assert match.lastindex is not None
         heads, owners = self.dispatch.heads, self.dispatch.owners
         first = match.lastindex - 1
-        if self._answer(line, *owners[first]):
-            return True
-        # It looked like that format's and is not: ask the others that begin so
-        return any(heads[later].match(content) and self._answer(line, *owners[later]) for later in range(first + 1, len(heads)))
+        for number in range(first, len(heads)):
+            # It looked like the first one's; where it is not, ask the others that begin so
+            if (number == first or heads[number].match(content)) and self._answer(line, *owners[number]):
+                if self.interrupted is not None and self.readers.get(owners[number][0]) is not self.block_owner:
+                    self.interrupted = None
+                return True
+        return False
 
     def _answer(self, line: bytes, index: int, method: str) -> bool:
         """Ask a format about a line; one that follows the end of a run begins the next run, if it is read."""
@@ -236,7 +241,7 @@ class LogReader:
             if self._ask(line, index, method):
                 self._finish(ended[0], ended[1])
                 return True
-            self.run, self.readers, self.counted, self.block = ended
+            self.run, self.readers, self.counted, self.block, self.interrupted = ended
             return False
         return self._ask(line, index, method)
 
@@ -254,20 +259,20 @@ class LogReader:
             before = self._set_aside()
             self._finish(before[0], before[1])
             return self._ask(line, index, method)
-        if answer is False:
+        if answer is False or isinstance(answer, Signal):
             return False
-        if run.rejected_lines > rejected:  # claims the format, and is none of it
+        if answer is True and run.rejected_lines > rejected:  # claims the format, and is none of it
             return True
         if index not in self.counted:
             self.counted.add(index)
             run.formats[reader.name] = None
         if answer is not True:
-            self.block, self.block_owner = answer, reader
+            self.block, self.block_owner, self.interrupted = answer, reader, None
         return True
 
-    def _set_aside(self) -> tuple[Draft, dict[int, LineFormat], set[int], Block | None]:
+    def _set_aside(self) -> tuple[Draft, dict[int, LineFormat], set[int], Block | None, Block | None]:
         """Begin another run; returns the state of the one so far."""
-        before = self.run, self.readers, self.counted, self.block
+        before = self.run, self.readers, self.counted, self.block, self.interrupted
         self.begin_run(self.run.pending)
         self.run.cut, self.run.line = before[0].cut, before[0].line
         return before

@@ -74,8 +74,8 @@ def verdict(end: End) -> tuple[str | None, str | None]:
 
 def _cause(end: End) -> tuple[str, str] | None:
     """The cause that counts: none that the run survived, and no consequence of an earlier one."""
-    survived = max(end.alive_line, end.done_line)
-    causes = [cause for cause in end.causes if cause.final or cause.line > survived]
+    # What is glued to a progress bar was printed after it
+    causes = [cause for cause in end.causes if cause.final or cause.line >= end.alive_line and cause.line > end.done_line]
     if not causes:
         return None
     final = [cause for cause in causes if cause.final]

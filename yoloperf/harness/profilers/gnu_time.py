@@ -9,7 +9,8 @@ import shutil
 import subprocess
 
 _NAMES = ("/usr/bin/time", "gtime")  # gtime: Homebrew's name
-_BLOCK = re.compile(r"^(?:Command [a-z -]+ (?:status|signal) \d+\n)?\tCommand being timed: .*", re.MULTILINE | re.DOTALL)
+# A trainer killed in its progress bar leaves the first line glued to that bar
+_BLOCK = re.compile(r"(?:Command [a-z -]+ (?:status|signal) \d+\n)?^\tCommand being timed: .*", re.MULTILINE | re.DOTALL)
 _SIGNAL = re.compile(r"Command (?:terminated|stopped) by signal (\d+)")
 _STATUS = re.compile(r"^\tExit status: (\d+)$", re.MULTILINE)
 

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 class Signal(Enum):
     NEXT_RUN = "this line begins another run: finish the one at hand and ask again"
+    BLOCK_ENDS = "not a line of this block, and none will follow"
 
 
-# A block takes the lines after its first one, until it answers False: that line is then asked of everybody.
-Block = Callable[[bytes], bool]
+# A block takes the lines after its first one (True). What it refuses (False) is asked of everybody; from then on it gets what
+# nobody else knows, as other programs print between its rows, until another format takes a line or it says that it has ended.
+Block = Callable[[bytes], bool | Signal]
 # What a handler answers: read (True), not mine after all (False), or that a run or a block begins.
 Answer = bool | Signal | Block
 
@@ -35,7 +37,7 @@ class LineFormat:
     # (name of the method that takes the line, regular expressions for its beginning after blanks, without groups).
     # An expression begins with a character or a class that is not repeated: then it costs next to nothing where it fails.
     heads: ClassVar[tuple[tuple[Any, ...], ...]] = ()
-    # (text that may stand anywhere in a line, glued to a progress bar for instance; name of the method). Tried before the
+    # (text that may stand anywhere in a line, glued to a progress bar for instance; name of the method). Tried after the
     # heads, on every line that is not a row of a table; the method gets the raw line.
     anywhere: ClassVar[tuple[tuple[bytes, str], ...]] = ()
     # Its lines can follow the end of a run and still be about it; any other format's begin the next run then

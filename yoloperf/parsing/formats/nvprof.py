@@ -128,7 +128,7 @@ class Nvprof(LineFormat):
 
     def not_kernels(self, line: bytes) -> Answer:
         """A table without the times of kernels."""
-        return lambda row: bool(row.strip()) and not row.startswith(b"==")
+        return lambda row: (bool(row.strip()) and not row.startswith(b"==")) or Signal.BLOCK_ENDS
 
     def finish(self) -> None:
         if self.reason and not any(row[1] == "gpu" for row in self.run.kernels):

@@ -5,7 +5,7 @@ An exception counts as the end of the run only where the run did not go on after
 
 import re
 
-from yoloperf.parsing.formats.base import Answer, LineFormat
+from yoloperf.parsing.formats.base import Answer, LineFormat, Signal
 from yoloperf.parsing.quantity import text
 
 _RANK = re.compile(rb"^(?:\[(?:rank)?\d+\]:|\d+:) ?")
@@ -39,15 +39,15 @@ class PythonErrors(LineFormat):
         self.prefix = rank[0] if rank else b""
         return self._line
 
-    def _line(self, line: bytes) -> bool:
+    def _line(self, line: bytes) -> bool | Signal:
         """Frames are indented; the first line that is not names the exception."""
         content = line[len(self.prefix) :] if self.prefix and line.startswith(self.prefix) else line
         match = _EXCEPTION.match(content)
         if match:
             return self._exception(content, match)
-        if "traceback" not in self.run.open:
-            return False
-        return _FRAME.match(content) is not None
+        if "traceback" in self.run.open and _FRAME.match(content):
+            return True
+        return Signal.BLOCK_ENDS  # of what follows other output only an exception's own name is believed
 
     def _exception(self, line: bytes, match: re.Match[bytes]) -> bool:
         self.run.open.discard("traceback")

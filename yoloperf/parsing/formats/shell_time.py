@@ -7,7 +7,6 @@ from yoloperf.parsing.quantity import clock, number
 from yoloperf.parsing.verdict import Account
 
 _BASH = re.compile(rb"(real|user|sys)[\t ]+(?:(\d+)m)?(\d+[.,]\d+)s?\s*$")
-_GNU = re.compile(rb"([\d.]+)user ([\d.]+)system ([\d:.]+)elapsed (\d+)%CPU \(\d+avgtext\+\d+avgdata (\d+)maxresident\)k")
 _ZSH = re.compile(rb"(.*?)\s*([\d.]+)s user ([\d.]+)s system (\d+)% cpu ([\d:.]+) total\s*$", re.DOTALL)
 _CSH = re.compile(rb"([\d.]+)u ([\d.]+)s ([\d:.]+) ([\d.]+)% ")
 _BSD = re.compile(rb"\s+([\d.]+) real\s+([\d.]+) user\s+([\d.]+) sys\s*$")
@@ -22,7 +21,6 @@ class ShellTime(LineFormat):
     anywhere = ((b"s system ", "zsh"),)
     heads = (
         ("bash", rb"real[\t ]+(?:\d+m)?\d+[.,]\d", rb"user[\t ]+(?:\d+m)?\d+[.,]\d", rb"sys[\t ]+(?:\d+m)?\d+[.,]\d"),
-        ("gnu", rb"\d[\d.]*+user [\d.]+system "),
         ("csh", rb"\d[\d.]*+u [\d.]+s [\d:.]+ [\d.]+% "),
         ("bsd", rb"\d[\d.]*+ real\s+[\d.]+ user\s"),
     )
@@ -41,13 +39,6 @@ class ShellTime(LineFormat):
         if len(self.parts) == 3:
             self._account(**self.parts)
             del self.parts
-        return True
-
-    def gnu(self, line: bytes) -> Answer:
-        match = _GNU.match(line)
-        if match is None:
-            return False
-        self._account(clock(match[3]), number(match[1]), number(match[2]), float(match[4]), float(match[5]))
         return True
 
     def zsh(self, line: bytes) -> Answer:

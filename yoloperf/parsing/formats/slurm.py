@@ -21,15 +21,14 @@ _MEMORY = re.compile(
 _SRUN = re.compile(
     rb"srun: error: (\S+): tasks? [^:]+: (Out Of Memory|Killed|Terminated|Segmentation fault|Aborted|Exited with exit code \d+)"
 )
-_SHELL = re.compile(rb"(?:\S+: )?line \d+: +(\d+) (Killed|Segmentation fault|Aborted|Terminated|Bus error)\b")
+_SHELL = re.compile(rb": line \d+: +(\d+) (Killed|Segmentation fault|Aborted|Terminated|Bus error)\b")
 _STATUS = {b"TIME LIMIT": "timeout", b"PREEMPTION": "preempted", b"NODE FAILURE": "failed"}
 
 
 class Slurm(LineFormat):
     name = "slurm"
     description = "Slurm's last words: time limit, out of memory, cancelled, preempted, node failure; a shell's `Killed`"
-    anywhere = ((b"slurmstepd", "daemon"), (b"srun: error: ", "srun"))
-    heads = (("shell", rb"[/\w][^: ]*: line \d+: +\d+ (?:Killed|Segmentation|Aborted|Terminated|Bus)"),)
+    anywhere = ((b"slurmstepd", "daemon"), (b"srun: error: ", "srun"), (b": line ", "shell"))  # behind a progress bar, too
     follows_end = True
     reads_cut_line = True  # its messages end in *** or say no number
 
@@ -68,7 +67,7 @@ class Slurm(LineFormat):
         return True
 
     def shell(self, line: bytes) -> Answer:
-        match = _SHELL.match(line)
+        match = _SHELL.search(line)
         if match is None:
             return False
         self.run.cause("failed", f"the shell says: {text(match[2])}")

@@ -51,6 +51,8 @@ class TorchTable(LineFormat):
         return True
 
     def footer(self, line: bytes) -> Answer:
+        if _RULER.match(line):
+            self.whole = bool(self.rows)
         return bool(self.columns)
 
     def table(self, line: bytes) -> Answer:
