@@ -66,7 +66,7 @@ def ours(precision: str) -> Callable[[argparse.Namespace, Path, Path, int], dict
             "--img": args.img, "--seed": seed, "--precision": precision, "--save-dir": folder,
             **({"--threads": args.threads} if args.threads else {}),
         }  # fmt: skip
-        _call([sys.executable, "train.py", *(str(word) for pair in given.items() for word in pair)], folder)
+        _call([sys.executable, "train.py", *(str(word) for pair in given.items() for word in pair), "--resume"], folder)
         last = folder / "weights" / "last.pt"
         command = ["-m", "yoloperf", "evaluate", "--weights", last, "--data", data, "--split", "test", "--img", args.img]
         command += ["--precision", "fp32", "--json"]

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from yoloperf.core.errors import UserError
 from yoloperf.yolo.boxes import decode_heads, suppress
 from yoloperf.yolo.cfg import load_cfg, with_classes
 from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.detect import main
 from yoloperf.yolo.images import letterbox, read_image
 from yoloperf.yolo.loader import to_network
-from yoloperf.yolo.picture import Detection, annotate
+from yoloperf.yolo.picture import Detection, annotate, save_picture
 from yoloperf.yolo.weights import Checkpoint, load_weights, save_checkpoint
 
 
@@ -58,6 +59,42 @@ def test_sources(weights: str, folder: Path, capsys: pytest.CaptureFixture[str])
     for source, count in ((folder / "1.jpg", 1), (folder, 3), (folder / "[01].jpg", 2)):
         assert main(["--weights", weights, "--source", str(source)]) == 0
         assert sum(line.startswith(str(folder)) for line in capsys.readouterr().out.splitlines()) == count
+
+
+@pytest.mark.parametrize("source", ["", "**/*.*g"])
+def test_every_picture_has_a_place_of_its_own(weights: str, folder: Path, source: str) -> None:
+    """As its image has; and what a first run wrote below the source is not detected by a second one."""
+    for name in ("a/0.jpg", "b/0.jpg", "b/0.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes((folder / "0.jpg").read_bytes())
+    out = folder / "out"
+    flags = ["--weights", weights, "--source", str(folder / source), "--save-dir", str(out)]
+    assert main(flags) == main(flags) == 0
+    written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert written == ["0.jpg", "1.jpg", "2.jpg", "a/0.jpg", "b/0.jpg", "b/0.png.jpg", "detections.json"]
+    assert len(json.loads((out / "detections.json").read_text())["images"]) == 6
+
+
+@pytest.mark.parametrize("source", ["", "1.jpg", "*.jpg"])
+def test_no_image_is_replaced_by_its_picture(weights: str, folder: Path, source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert main(["--weights", weights, "--source", str(folder / source), "--save-dir", str(folder)]) == 2
+    assert "jpg, an image of --source: choose another folder" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_file_name_that_is_no_text_is_read_and_shown(weights: str, folder: Path) -> None:
+    os.rename(folder / "1.jpg", os.fsencode(folder) + b"/caf\xe9.jpg")
+    flags = ["--weights", weights, "--source", str(folder), "--save-dir", str(folder / "out")]
+    command = [sys.executable, "-m", "yoloperf.yolo.detect", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})
+    assert done.returncode == 0 and "/caf\ufffd.jpg: " in done.stdout, done.stderr
+    assert os.path.exists(os.fsencode(folder) + b"/out/caf\xe9.jpg")
+
+
+def test_a_picture_too_wide_for_a_jpeg_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot write .*wide\.jpg: 70000 x 2 px are too many for a JPEG"):
+        save_picture(tmp_path / "wide.jpg", np.zeros((2, 70_000, 3), np.uint8))
 
 
 def test_ends_quietly_when_nobody_reads_on(weights: str, folder: Path) -> None:

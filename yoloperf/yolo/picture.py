@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 
+from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import write_atomic
 from yoloperf.yolo.images import Pixels
 
@@ -49,6 +50,9 @@ def annotate(image: Pixels, detections: Sequence[Detection]) -> Pixels:
 
 
 def save_picture(path: Path, image: Pixels) -> None:
-    """Write an RGB image as JPEG."""
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    """Write an RGB image as JPEG. Raises UserError where it is too large for one."""
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    if not done:
+        size = f"{image.shape[1]} x {image.shape[0]} px"
+        raise UserError(f"cannot write {path}: {size} are too many for a JPEG: take a smaller picture, or save none")
     write_atomic(path, data.tobytes())
