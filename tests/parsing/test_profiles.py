@@ -1,10 +1,13 @@
 """Profiles as profilers write them in ways that the golden logs do not show."""
 
+import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.parsing.test_formats import nsys_database
+import pytest
+
+from tests.parsing.test_formats import kernel, nsys_database, trace
 from yoloperf.parsing.parse import ParseResult, parse_paths
 
 Read = Callable[..., ParseResult]
@@ -47,3 +50,22 @@ def test_an_export_of_a_capture_that_was_stopped(tmp_path: Path) -> None:
         ("gpu", "[CUDA memcpy DtoH]", 1, 1e-6),
         ("gpu", "step", 1, 3e-6),
     ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + trace([kernel("step", 0, 5)]).encode(),
+        trace([kernel("step", 0, 5)]).encode("utf-16"),
+        json.dumps([{"name": "process_name", "args": {"name": "python"}, "ph": "M", "pid": 1}, kernel("step", 0, 5)]).encode(),
+    ],
+    ids=["byte order mark", "UTF-16", "arguments before the phase"],
+)
+def test_a_chrome_trace_is_known_in_any_dress(read: Read, content: bytes) -> None:
+    assert rows(read(content, "t.json")) == [("gpu", "step", 1, 5e-6)]
+
+
+def test_a_chrome_trace_of_another_program_is_rejected(read: Read) -> None:
+    result = read(json.dumps({"traceEvents": [kernel("main (x.py:1)", 0, 5, "FEE")], "viztracer_metadata": {"version": "0.15"}}), "t.json")
+    assert result.runs == []
+    assert "none of torch.profiler's" in result.rejected[0].reason

@@ -4,6 +4,7 @@ Times are microseconds, whatever `displayTimeUnit` says. Work on the GPU has the
 gpu_memset. Operators on the CPU call each other: their own time is what their calls leave.
 """
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ MAX_EVENT_CHARS = 1 << 24
 _GPU = {"kernel", "gpu_memcpy", "gpu_memset", "Kernel", "Memcpy", "Memset"}
 _API = {"cuda_runtime", "cuda_driver", "Runtime"}
 _CPU = {"cpu_op", "Operator"}
-_START = re.compile(rb'\s*(?:\[\s*\{[^{]*"ph"|\{(?s:.*?)"traceEvents"\s*:)')
+_START = re.compile(rb'\s*(?:\[\s*\{.*?"ph"\s*:\s*"\w"|\{.*?"traceEvents"\s*:)', re.DOTALL)
 _DEVICE = re.compile(r'"name"\s*:\s*"([^"]+)"\s*,\s*"totalGlobalMem"\s*:\s*(\d+)')
 _CUDA = re.compile(r'"cuda_runtime_version"\s*:\s*(\d+)')
 _SPACE = re.compile(r"[\s,]*")
@@ -31,7 +32,7 @@ class ChromeTrace(FileFormat):
 
     @staticmethod
     def sniff(head: bytes) -> bool:
-        return head.lstrip()[:1] in (b"{", b"[") and _START.match(head) is not None
+        return _START.match(next(chunks(io.BufferedReader(io.BytesIO(head))), b"")) is not None
 
     @staticmethod
     def read(path: Path, stream: Content, new_run: Callable[[], Draft]) -> Iterator[Draft]:
@@ -52,6 +53,8 @@ class ChromeTrace(FileFormat):
             run.notes.append("operators of the CPU left out: the trace is not in the order of time")
         for summary in summaries.values():
             run.kernels += summary.kernels()
+        if not run.kernels and not run.rejected and "gpu_name" not in run.facts:
+            raise ValueError("a trace without kernels, CUDA calls or operators: none of torch.profiler's")
         if not summaries["gpu"].rows and (summaries["api"].rows or "gpu_name" in run.facts):
             run.default("profile_reason", "the trace holds no GPU kernels")
         yield run
