@@ -107,6 +107,13 @@ def test_a_lost_live_validation_row_leaves_a_hole_and_shifts_nothing(read: Read)
     assert [epoch.map50 for epoch in read(text + "4 epochs completed in 0.001 hours.\n").epochs] == [0.1, None, 0.3, 0.4]
 
 
+def test_an_epoch_that_is_validated_twice_shifts_nothing(read: Read) -> None:
+    rows = [f"                 all          10         100         0.{n}         0.{n}         0.{n}        0.0{n}\n" for n in range(1, 5)]
+    rows[1] += rows[1].replace("0.2", "0.9")
+    text = "".join(HEADER + row(f"{number}/3", 0.5) + "\n" + rows[number] for number in range(4))
+    assert [epoch.map50 for epoch in read(text + "4 epochs completed in 0.001 hours.\n").epochs] == [0.1, 0.2, 0.3, 0.4]
+
+
 @pytest.mark.parametrize(
     "recode",
     [

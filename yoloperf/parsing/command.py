@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from yoloperf.parsing.draft import Draft
 
-_FLAG = re.compile(r"--(batch(?:-size)?|epochs|data|weights|img(?:-size|sz)?|cfg|workers|seed)[ =]+([^\s\"']+)")
+_FLAG = re.compile(r"--(batch(?:-size)?|epochs|data|weights|img(?:-size|sz)?|cfg|workers|seed)[ =]+((?!--)[^\s\"']+)")
 _ULTRALYTICS = re.compile(r"\b(batch|epochs|data|imgsz|model|workers|seed)=(\S+)")
 _TRAINER = re.compile(r"\btrain\w*\.py\b|\byolo(?:\.exe)?\s.*\btrain\b|\bdetect train\b")
 _NAMES = {"batch-size": "batch", "img-size": "img", "imgsz": "img"}

@@ -88,6 +88,12 @@ class Draft(End):
         if value is not None and name not in self.facts:
             self.set(name, value)
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Take back values that turned out to be another run's, or defaults."""
+        for name in names:
+            self.facts.pop(name, None)
+            self._contradicted.discard(name)
+
     def replace(self, name: str, value: Any) -> None:
         """State a value that may change while the run goes on: the last one holds."""
         self.facts[name] = value

@@ -7,7 +7,7 @@ from yoloperf.parsing.quantity import clock, number
 from yoloperf.parsing.verdict import Account
 
 _BASH = re.compile(rb"(real|user|sys)[\t ]+(?:(\d+)m)?(\d+[.,]\d+)s?\s*$")
-_ZSH = re.compile(rb"(.*?)\s*([\d.]+)s user ([\d.]+)s system (\d+)% cpu ([\d:.]+) total\s*$", re.DOTALL)
+_ZSH = re.compile(rb"(?<![\d.])([\d.]++)s user ([\d.]++)s system (\d++)% cpu ([\d:.]++) total\s*$")
 _CSH = re.compile(rb"([\d.]+)u ([\d.]+)s ([\d:.]+) ([\d.]+)% ")
 _BSD = re.compile(rb"\s+([\d.]+) real\s+([\d.]+) user\s+([\d.]+) sys\s*$")
 _BSD_RSS = re.compile(rb"\s+(\d+)\s+maximum resident set size\s*$")
@@ -42,10 +42,10 @@ class ShellTime(LineFormat):
         return True
 
     def zsh(self, line: bytes) -> Answer:
-        match = _ZSH.match(line)
+        match = _ZSH.search(line)
         if match is None:
             return False
-        self._account(clock(match[5]), number(match[2]), number(match[3]), float(match[4]))
+        self._account(clock(match[4]), number(match[1]), number(match[2]), float(match[3]))
         return True
 
     def csh(self, line: bytes) -> Answer:

@@ -14,7 +14,7 @@ from yoloperf.parsing.formats.base import Answer, LineFormat, Signal
 from yoloperf.parsing.quantity import clock, number
 
 _ROW = re.compile(rb"\s*+(\d++)/(\d++)\s++(\d++\.?+\d*+)G((?:\s++[-+.\deinfa]++){2,12}+)\s*+:(.*+)", re.DOTALL)
-_BAR = re.compile(rb"\s*(\d+)%.*?(\d+)/(\d+)(?: \[([\d:]+)<|\s.*?([\d:.]+s?)\s*$)?", re.DOTALL)
+_BAR = re.compile(rb"\s*+(\d++)%.*?(?<!\d)(\d++)/(\d++)(?: \[([\d:]++)<|\s.*?(?<![\d:.])([\d:.]++s?)\s*$)?", re.DOTALL)
 _HEADER = re.compile(rb"\s*Epoch\s+(?:gpu_mem|GPU_mem)\s+(.*?)\s*$")
 _NUMBER = re.compile(rb"[\d.e+-]+$|nan$")
 _COMPLETED = re.compile(rb"(\d+) epochs completed in ([\d.]+) hours")
@@ -189,7 +189,7 @@ class YoloConsole(LineFormat):
 
     def _gigabyte(self) -> int:
         """What the trainer divides the bytes reserved by torch by: 1e9, and 2**30 since some release of 8.3 (0: not known)."""
-        version = self.run.trainer_version or (0,)
+        version = self.run.trainer_version or ((8, 3) if "dfl_loss" in self.columns else (0,))
         return 10**9 if version < (8, 3) else 0 if version < (8, 4) else 2**30
 
     def _validated(self, first: int) -> dict[int, dict[str, float | None]]:
@@ -204,10 +204,11 @@ class YoloConsole(LineFormat):
         if any((row.values[3] or 0) > (row.values[2] or 0) for row in rows):
             self.f1 = True  # mAP@0.5:0.95 is a mean that cannot exceed mAP@0.5: this is the older column
         live = [row for row in rows if not row.after_training]
-        if live and len({row.epoch for row in live}) == len(live):
-            if len(rows) > len(live) and self.current not in {row.epoch for row in live}:
-                live.append(rows[len(live)])
-            found = [(row.epoch or 0, row.values) for row in live]
+        by_epoch = {row.epoch or 0: row.values for row in reversed(live)}  # of several an epoch's first one: it may be validated again
+        if live and (len(by_epoch) == len(live) or by_epoch.keys() >= set(range(first, max(by_epoch) + 1))):
+            if len(rows) > len(live) and self.current is not None:
+                by_epoch.setdefault(self.current, rows[len(live)].values)
+            found = list(by_epoch.items())
         else:
             found = [(first + index, row.values) for index, row in enumerate(rows)]
         names = _METRICS[:3] if self.f1 else _METRICS

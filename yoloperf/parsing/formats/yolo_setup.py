@@ -1,6 +1,7 @@
 """What ultralytics trainers (YOLOv3, YOLOv5, 8.x) print before the first epoch: versions, device, arguments, data."""
 
 import re
+from typing import Any
 
 from yoloperf.parsing.command import take_arguments, whole
 from yoloperf.parsing.draft import Draft
@@ -11,16 +12,17 @@ _TORCH = re.compile(rb"\btorch[ -](\d[\w.+]*)")
 _CUDA_OF_TORCH = re.compile(r"\+cu(\d+)(\d)$")
 _VERSION = re.compile(rb"Ultralytics (?:YOLOv?)?(\d+\.\d+\.\d+)")
 _PYTHON = re.compile(rb"\bPython-(\d[\w.]*)")
-_DEVICE = re.compile(rb"\b(?:CUDA:\d+|MPS|CPU) ?\((.+?)(?:, (\d[\d.]*)(?:MB|MiB))?\)\s*$")
+_DEVICE = re.compile(rb"(?>.*?\b(CUDA:|MPS|CPU)\d* ?\()(.+?)(?:, (\d[\d.]*)(?:MB|MiB))?\)\s*$")
 _OLD_DEVICE = re.compile(rb"_CudaDeviceProperties\(name='([^']*)', total_memory=(\d+)MB\)")
 _ARGUMENT = re.compile(r"\b(\w+)=('[^']*'|\"[^\"]*\"|\[[^\]]*\]|\([^)]*\)|[^,()]*)")
-_SCANNED = re.compile(rb"(?:(train|val|test): )?\s*Scanning '?(\S+).*\b(\d+)/(\d+)\b", re.DOTALL)
+_SCANNED = re.compile(rb"(?:(train|val|test): )?\s*Scanning '?(\S++).*\b(\d+)/(\d+)\b", re.DOTALL)
 _LAYER = re.compile(rb"\s*\d+\s+(?:-?\d+|\[[-\d, ]+\])\s+\d+\s+\d+\s+[\w.]+\.\w+\s+\[")
 _IMAGE_SIZE = re.compile(rb"Image sizes (\d+) train")
 _WORKERS = re.compile(rb"Using (\d+) dataloader workers")
 _STARTING = re.compile(rb"Starting training for (\d+) epochs")
 _GFLOP = re.compile(rb"\bsummary: .* (\d+(?:\.\d+)?) GFLOPs")
 _SUMMARY_SIDE = 640  # pixels: version 8 counts the operations of a square picture of that side, whatever it trains with
+_RESUMED = ("batch_size", "epochs", "model", "weights", "dataset", "seed")
 _RESUMING = re.compile(rb"Resuming training .* from epoch \d+ to (\d+) total epochs")
 
 
@@ -51,28 +53,40 @@ class YoloSetup(LineFormat):
     def __init__(self, run: Draft) -> None:
         super().__init__(run)
         self.arguments_seen = False
-        self._take_device(run.carried.get("device", {}))
+        self.may_be_defaults = False  # yolov5 prints its flags before it looks for those of the run that it resumes
+        self.banner: dict[str, Any] = {}
+        self.taken: list[str] = []  # columns that have their value from the banner
+        self._take_banner(run.carried.get("banner", {}))
 
     def device(self, line: bytes) -> Answer:
-        after_end = self.run.trainer_done  # printed again before the last validation, or by the next run: its arguments follow
-        if line.startswith(b"Using torch") and self.another(after_end):
+        """A banner: versions and device, a line a GPU. The last one before the epochs is the run's."""
+        if line.startswith(b"Using torch") and self.another(self.run.trainer_done):
             return Signal.NEXT_RUN
-        version = _VERSION.match(line)
-        if version:
-            self.run.trainer_version = tuple(int(part) for part in version[1].split(b"."))
-        if after_end:
-            self.run.pending["device"] = self._device(line)
+        late = self.run.epochs_seen or self.run.trainer_done  # before the last validation, or the next run's, whose arguments follow
+        banner = self._banner(line)
+        if "torch" not in banner:  # goes on, with another GPU
+            before = self.run.pending.get("banner", {}) if late else self.banner
+            banner = banner | before | {"processes": (before.get("processes") or 0) + banner.get("processes", 0) or None}
+        if late:
+            self.run.pending["banner"] = banner
         else:
-            self._take_device(self._device(line))
+            self._take_banner(banner)
         return True
 
-    def _take_device(self, found: dict[str, object]) -> None:
-        for name, value in found.items():
-            self.run.default(name, value)
+    def _take_banner(self, banner: dict[str, Any]) -> None:
+        self.run.forget(self.taken)
+        self.banner = banner
+        self.taken = [name for name, value in banner.items() if name != "version" and value is not None and name not in self.run.facts]
+        for name in self.taken:
+            self.run.set(name, banner[name])
+        self.run.trainer_version = banner.get("version")
 
-    def _device(self, line: bytes) -> dict[str, object]:
-        found: dict[str, object] = {}
-        torch, python, device = _TORCH.search(line), _PYTHON.search(line), _DEVICE.search(line)
+    def _banner(self, line: bytes) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        version = _VERSION.match(line)
+        if version:
+            found["version"] = tuple(int(part) for part in version[1].split(b"."))
+        torch, python, device = _TORCH.search(line), _PYTHON.search(line), _DEVICE.match(line)
         if line.startswith((b"YOLOv3", b"YOLOv5", b"Ultralytics")):
             found["engine"] = {b"YOLOv3": "yolov3", b"YOLOv5": "yolov5"}.get(line[:6], "ultralytics")
         if torch:
@@ -84,18 +98,18 @@ class YoloSetup(LineFormat):
             found["python"] = text(python[1])
         old = _OLD_DEVICE.search(line)
         if old:
-            found |= {"gpu_name": text(old[1]), "gpu_mem_bytes": size(old[2] + b"MiB")}
-        elif device and device[0].startswith(b"CPU"):
-            found |= {"cpu_name": text(device[1]), "precision_mode": "fp32"}  # these trainers know no other without a GPU
+            found |= {"gpu_name": text(old[1]), "gpu_mem_bytes": size(old[2] + b"MiB"), "processes": 1}
+        elif device and device[1] == b"CPU":
+            found |= {"cpu_name": text(device[2]), "precision_mode": "fp32"}  # these trainers know no other without a GPU
         elif device:
-            found["gpu_name"] = text(device[1])
-            found["gpu_mem_bytes"] = size(device[2] + b"MiB") if device[2] else None
+            found |= {"gpu_name": text(device[2]), "gpu_mem_bytes": size(device[3] + b"MiB") if device[3] else None, "processes": 1}
         return found
 
     def arguments(self, line: bytes) -> Answer:
         if self.another(self.arguments_seen and (self.run.trainer_done or self.run.epochs_seen)):
             return Signal.NEXT_RUN
         self.arguments_seen = self.run.trainer_started = True
+        self.may_be_defaults = line.startswith(b"train: ")
         pairs = {name: value.strip("'\"") for name, value in _ARGUMENT.findall(text(line))}
         take_arguments(self.run, pairs)
         if self.run.facts.get("engine") is None and str(self.run.facts.get("model", "")).startswith(("yolov3", "yolov5")):
@@ -137,6 +151,8 @@ class YoloSetup(LineFormat):
     def resuming(self, line: bytes) -> Answer:
         match = _RESUMING.match(line)
         if match:
+            if self.may_be_defaults and not self.run.whole_folder:
+                self.run.forget(_RESUMED)
             self.run.default("epochs", int(match[1]))
         return True
 
