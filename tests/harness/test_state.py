@@ -56,6 +56,9 @@ def test_a_spec_recorded_before_a_field_existed_counts_with_its_default(house: A
     assert house.states() == {BS4: "ok"}
     house.run(BS4).write({**content, "spec": {**content["spec"], "gone": 1}})
     assert "no longer valid" in why(house)[BS4]
+    del content["spec"]
+    house.run(BS4).write(content)
+    assert house.states() == {BS4: "changed"}
 
 
 def test_explain_tells_failed_interrupted_missing_and_done(house: Any) -> None:

@@ -194,6 +194,27 @@ def test_sigterm_stops_in_order_too(house: Any, helpers: Any) -> None:
     assert process.returncode == 130 and house.states() == {BS4: "cancelled"}
 
 
+def test_a_terminal_that_is_closed_stops_in_order_too(house: Any, helpers: Any) -> None:
+    house.write(batch=4, hyp="slow")
+    ours, theirs = os.openpty()
+    process = house.start(stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    helpers.wait_for(lambda: house.work(BS4))
+    process.send_signal(signal.SIGHUP)
+    os.close(ours)  # nothing can be written to it from now on
+    assert process.wait(10) == 130 and house.states() == {BS4: "cancelled"}
+    assert house.run(BS4).last_weights.exists()
+
+
+def test_nohup_outlives_its_terminal(house: Any, helpers: Any) -> None:
+    house.write(batch=4, hyp="slow")
+    process = house.start(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    helpers.wait_for(lambda: house.work(BS4))
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=10)
+    assert process.returncode == 0 and house.states() == {BS4: "ok"}
+
+
 def test_a_second_sweep_refuses_and_names_the_first(house: Any, helpers: Any) -> None:
     house.write(batch=4, hyp="hang")
     first = house.start()

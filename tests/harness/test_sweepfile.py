@@ -35,6 +35,12 @@ def test_the_model_is_told_by_the_weights() -> None:
     assert names == ["yolov3_smear_bs16_ep10_lr1_s0", "yolov3-tiny_smear_bs16_ep10_lr1_s0"]
 
 
+def test_the_model_of_a_runs_checkpoints_is_told_by_its_folder() -> None:
+    weights = ["runs/a/weights/best.pt", "runs/b/weights/last.pt", "weights/best.pt"]
+    names = [cell.trial for cell in sweep(fixed={}, axes={"weights": weights}).cells()]
+    assert names == ["a_smear_bs16_ep10_lr1_s0", "b_smear_bs16_ep10_lr1_s0", "best_smear_bs16_ep10_lr1_s0"]
+
+
 def test_a_name_tells_what_else_varies() -> None:
     assert trials(axes={"weights": ["", "a/yolov3-tiny.weights"], "img": [320, 416]}) == [
         "yolov3-tiny_smear_bs16_ep10_lr1_s0_weightsnone_img_size320",
@@ -57,6 +63,19 @@ def test_repeats_vary_the_seed() -> None:
 def test_exclude_and_include() -> None:
     cells = sweep(axes={"batch": [4, 8], "epochs": [1, 2]}, exclude=[{"batch": 8, "epochs": 2}], include=[{"batch": 64}]).cells()
     assert [(cell.spec.batch_size, cell.spec.epochs) for cell in cells] == [(4, 1), (4, 2), (8, 1), (64, 10)]
+
+
+def test_what_a_file_without_axes_asks_for() -> None:
+    assert [cell.spec.batch_size for cell in sweep(include=[{"batch": 4}, {"batch": 8}]).cells()] == [4, 8]
+    assert len(trials()) == 1 and len(trials(repeats=3)) == 3
+    with pytest.raises(UserError, match="sweep empty names no training: give it fixed, axes or include"):
+        from_content(None, "empty.yaml", "empty").cells()
+
+
+def test_a_merged_mapping_may_be_overruled(tmp_path: Path) -> None:
+    file = tmp_path / "merge.yaml"
+    file.write_text("fixed: &base {cfg: yolov3-tiny, batch: 2}\ninclude:\n- {<<: *base, batch: 4}\n- {<<: *base, epochs: 1}\n", "utf-8-sig")
+    assert [(cell.spec.batch_size, cell.spec.epochs) for cell in load_sweep(file).cells()] == [(4, 10), (2, 1)]
 
 
 def test_exclude_saves_a_cell_that_could_not_be_trained() -> None:
@@ -90,9 +109,11 @@ def test_a_power_of_ten_is_a_number(tmp_path: Path) -> None:
         ({"include": {"batch": 4}}, "must be a list of mappings"),
         ({"repeats": 0}, "repeats in grid.yaml must be a whole number"),
         ({"timeout_s": "1h"}, "timeout_s in grid.yaml must be a number of seconds"),
+        ({"timeout_s": float("inf")}, "not inf: leave it out for no limit"),
+        ({"axes": {"lr": [float("inf")]}}, "lr_scale must be a number greater than 0, not inf"),
         ({"name": "../up"}, "becomes a folder"),
         ({"fixed": ["batch"]}, "fixed of grid.yaml must be a mapping"),
-        ({"fixed": {}}, "weights '' trains from scratch and needs a cfg"),
+        ({"fixed": {"batch": 4}}, "weights '' trains from scratch and needs a cfg"),
     ],
 )
 def test_bad_input_is_one_clear_line(content: dict[str, object], message: str) -> None:

@@ -7,6 +7,7 @@ three can never disagree.
 import argparse
 import hashlib
 import json
+import math
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ STRIDE = 32  # YOLOv3 halves the picture five times, so its sides must be multip
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 CACHES = ("disk", "none")
 ENGINES = ("yoloperf", "ultralytics")
+_OF_A_RUN = ("best.pt", "last.pt")  # in weights/ of the folder of a run, whichever network it trained
 
 
 def _option(
@@ -58,8 +60,8 @@ class TrialSpec:
         for name in ("threads", "workers"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
-        if not self.lr_scale > 0:
-            raise UserError(f"lr_scale must be greater than 0, not {self.lr_scale}")
+        if not 0 < self.lr_scale < math.inf:
+            raise UserError(f"lr_scale must be a number greater than 0, not {self.lr_scale}")
         choose(self.precision, PRECISIONS, "precision")
         choose(self.cache, CACHES, "cache")
         choose(self.engine, ENGINES, "engine")
@@ -68,8 +70,10 @@ class TrialSpec:
 
     @property
     def model(self) -> str:
-        """Short name of the architecture: the cfg's stem, else that of the weights."""
-        return Path(self.cfg or self.weights).stem
+        """Short name of the architecture: the cfg's stem, else that of the weights. Checkpoints of a run are called as its folder."""
+        file = Path(self.cfg or self.weights)
+        run = file.parent.parent.name if file.parent.name == "weights" and file.name in _OF_A_RUN else ""
+        return run or file.stem
 
     @property
     def hash(self) -> str:

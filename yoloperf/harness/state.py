@@ -87,6 +87,8 @@ def finished(content: dict[str, Any], end: dict[str, Any]) -> dict[str, Any]:
 
 def changed(content: dict[str, Any], spec: TrialSpec) -> str | None:
     """The first key in which the recorded spec differs from the cell's, or None. A field that was not recorded has its default."""
+    if not isinstance(content.get("spec"), dict):
+        return "its run.json has no spec"
     try:
         recorded = asdict(from_mapping(content["spec"]))
     except UserError as error:

@@ -1,6 +1,8 @@
 """The sweep: make every cell done, one after the other, and go on where the last call stopped."""
 
+import os
 import signal
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,17 +30,20 @@ class Place:
 
 
 class StopRequests:
-    """Counts SIGINT and SIGTERM instead of dying of them, so that a stop never falls between two steps that belong together."""
+    """Counts SIGINT, SIGTERM and the end of the terminal (SIGHUP, unless ignored: nohup) instead of dying of them, so that a stop
+    never falls between two steps that belong together."""
 
-    def __init__(self, signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> None:
+    def __init__(self, signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)) -> None:
         self.count = 0
-        self._signals = signals
+        self._signals = [number for number in signals if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
 
     def __call__(self) -> int:
         return self.count
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
+        if number == signal.SIGHUP:
+            _mute_the_terminal()
 
     @contextmanager
     def listening(self) -> Iterator["StopRequests"]:
@@ -49,6 +54,14 @@ class StopRequests:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _mute_the_terminal() -> None:
+    """Nothing can be written to a terminal that is gone, nor to a `tee` that went with it: what is no file of ours goes nowhere."""
+    with open(os.devnull, "w") as nowhere:
+        for stream in (1, 2):
+            if not stat.S_ISREG(os.fstat(stream).st_mode):
+                os.dup2(nowhere.fileno(), stream)
 
 
 def survey(sweep: SweepSpec, folder: Path) -> list[Place]:

@@ -1,6 +1,7 @@
 """A sweep file: fixed values and axes -> the ordered cells of the grid."""
 
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable
@@ -41,10 +42,14 @@ class SweepSpec:
     def cells(self) -> list[Cell]:
         """Every cell in the order of the axes, the last one fastest, then `include`; repeats of a cell follow each other.
 
-        Raises UserError for a value that cannot be trained with, an exclude that matches nothing and two equal cells.
+        Fixed values are a cell of their own where there is neither. Raises UserError for a value that cannot be trained with, an
+        exclude that matches nothing and two equal cells.
         """
         where = f"sweep {self.name}"
-        points = [{**self.fixed, **dict(zip(self.axes, values, strict=True))} for values in itertools.product(*self.axes.values())]
+        if not (self.fixed or self.axes or self.include):
+            raise UserError(f"{where} names no training: give it fixed, axes or include (see sweeps/README.md)")
+        grid = itertools.product(*self.axes.values()) if self.axes or not self.include else ()
+        points = [{**self.fixed, **dict(zip(self.axes, values, strict=True))} for values in grid]
         for pattern in self.exclude:
             kept = [point for point in points if not _matches(point, pattern)]
             if len(kept) == len(points):
@@ -85,8 +90,8 @@ def from_content(content: Any, where: str, default_name: str) -> SweepSpec:
         if not isinstance(values, list) or not values:
             raise UserError(f"axis {key} in {where} must be a list such as [{'4, 8' if values in (None, []) else values}]")
     timeout_s = content.get("timeout_s")
-    if timeout_s is not None and (isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not timeout_s > 0):
-        raise UserError(f"timeout_s in {where} must be a number of seconds greater than 0, not {timeout_s!r}")
+    if timeout_s is not None and (isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf):
+        raise UserError(f"timeout_s in {where} must be a number of seconds greater than 0, not {timeout_s!r}: leave it out for no limit")
     repeats = content.get("repeats", 1)
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
         raise UserError(f"repeats in {where} must be a whole number of at least 1, not {repeats!r}")
