@@ -69,3 +69,34 @@ def test_a_chrome_trace_of_another_program_is_rejected(read: Read) -> None:
     result = read(json.dumps({"traceEvents": [kernel("main (x.py:1)", 0, 5, "FEE")], "viztracer_metadata": {"version": "0.15"}}), "t.json")
     assert result.runs == []
     assert "none of torch.profiler's" in result.rejected[0].reason
+
+
+STACKS = """\
+------------------------  ------------  ------------  ------------  ------------------------------
+                    Name    Self CPU %      Self CPU    # of Calls  Source Location
+------------------------  ------------  ------------  ------------  ------------------------------
+            aten::conv2d        80.00%       8.000ms             3  <built-in method conv2d>
+                                                                    torch/nn/modules/conv.py(564)
+
+             aten::addmm        20.00%       2.000ms             3  <built-in function linear>
+                                                                    torch/nn/modules/linear.py(130)
+
+------------------------  ------------  ------------  ------------  ------------------------------
+Self CPU time total: 10.000ms
+""".replace(")\n\n", ")\n" + 98 * " " + "\n")
+OVERLOADS = """\
+------------------------  ---------------  ------------  ------------  ------------
+                    Name    Overload Name    Self CPU %      Self CPU    # of Calls
+------------------------  ---------------  ------------  ------------  ------------
+            aten::conv2d                         80.00%       8.000ms             3
+             aten::addmm              out        20.00%       2.000ms             3
+------------------------  ---------------  ------------  ------------  ------------
+Self CPU time total: 10.000ms
+"""
+
+
+@pytest.mark.parametrize("text", [STACKS, OVERLOADS], ids=["stacks", "overloads"])
+def test_a_table_of_torch_with_a_column_more(read: Read, text: str) -> None:
+    result = read("training\n" + text)
+    assert rows(result) == [("cpu", "aten::conv2d", 3, 8e-3), ("cpu", "aten::addmm", 3, 2e-3)]
+    assert (result.rejected, result.runs[0].unknown_lines) == ([], 2)  # the first line, and the ruler above the head

@@ -11,7 +11,7 @@ from yoloperf.parsing.formats.base import Answer, LineFormat
 from yoloperf.parsing.operators import operator
 from yoloperf.parsing.quantity import number, seconds, text
 
-_RULER = re.compile(rb"\s*-{5,}(?:\s+-{3,})+\s*$")
+_RULER = re.compile(rb"(\s*-{5,})(?:\s+-{3,})+\s*$")
 _API = re.compile(rb"(?:cuda|hip|cu)[A-Z]\w*$")
 _GAP = re.compile(rb"\s{2,}")
 _DEVICES = ("CUDA", "XPU", "MPS", "PrivateUse1", "HPU", "MTIA", "device")
@@ -21,7 +21,7 @@ class TorchTable(LineFormat):
     name = "torch-profiler-table"
     description = "tables of torch.profiler, autograd profiler and torch.utils.bottleneck, PyTorch 1.1 to today"
     heads = (
-        ("table", rb"Name\s{2,}(?:Self )?(?:CPU|CUDA)"),
+        ("table", rb"Name\s{2,}(?:Overload Name\s{2,})?(?:Self )?(?:CPU|CUDA)"),
         ("footer", rb"Self (?:CPU|CUDA|XPU) time total: ", rb"CUDA time total: ", rb"-----[-]*(?:  -{3,}){3}"),
         ("mode", rb"autograd profiler output \((?:CPU|CUDA) mode\)"),
         ("environment", rb"PyTorch \d[\w.+]* (?:\w+ )?compiled w/ CUDA"),
@@ -33,6 +33,7 @@ class TorchTable(LineFormat):
         super().__init__(run)
         self.columns: list[str] = []
         self.rows: list[dict[str, bytes]] = []
+        self.name_end = 0  # where the column of names ends, by the ruler
         self.whole = False  # the ruler below the rows was met
         self.device = ""
         self.cuda_mode = False
@@ -59,7 +60,7 @@ class TorchTable(LineFormat):
         if self.run.cut:
             return False
         self._close()
-        self.whole = False
+        self.whole, self.name_end = False, 0
         self.columns = [text(cell) for cell in _GAP.split(line.strip())]
         self.device = next((name for name in _DEVICES if f"Self {name}" in self.columns or f"{name} total" in self.columns), "")
         self.run.default("profiler", "torch")
@@ -68,10 +69,16 @@ class TorchTable(LineFormat):
     def _row(self, line: bytes) -> bool:
         if self.run.cut:
             return self.run.reject("the last line has no end: left out")
-        if _RULER.match(line):
+        ruler = _RULER.match(line)
+        if ruler:
             self.whole = bool(self.rows)
+            self.name_end = ruler.end(1)
             return True
+        if self.rows and not self.whole and 0 < self.name_end < len(line) and not line[: self.name_end].strip():
+            return True  # more of the stack in the row above
         cells = _GAP.split(line.strip())
+        if self.columns[1] == "Overload Name" and cells[1:2] and cells[1].endswith(b"%"):
+            cells.insert(1, b"")  # most operators have one form only
         # The last column of old tables, Input Shapes, may be empty
         if not len(self.columns) - 1 <= len(cells) <= len(self.columns) or not any(cell[-1:] == b"s" for cell in cells[1:]):
             return False
