@@ -4,6 +4,7 @@ import gzip
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 
@@ -216,6 +217,13 @@ def test_a_log_that_ends_in_a_table_row_gives_no_half_number(read: Read) -> None
     assert result.runs[0].biggest_kernel_avg_s == whole.runs[0].biggest_kernel_avg_s
 
 
+@pytest.mark.parametrize("line", [" " * 30_000 + "1s system ", "1" * 30_000 + "s system ", "Scanning " + "a" * 30_000, "CPU (" * 6_000])
+def test_an_odd_line_takes_no_time(read: Read, line: str) -> None:
+    began = perf_counter()
+    read("Starting training for 3 epochs\nUsing " + line + "\n" + line + "\n")
+    assert perf_counter() - began < 0.5
+
+
 def test_only_an_exit_status_of_zero_is_whole_without_a_line_end(read: Read) -> None:
     block = (GOLDEN / "gnu_time_failed.txt").read_bytes()
     assert read(block.rstrip(b"\n")).runs[0].exit_code == 3  # said by the line before the block
@@ -224,7 +232,13 @@ def test_only_an_exit_status_of_zero_is_whole_without_a_line_end(read: Read) -> 
     assert read(ok.replace(b"status: 0\n", b"status: 1")).runs[0].exit_code is None
 
 
-@pytest.mark.parametrize(("text", "status"), [("1:01:33", 3693.0), ("53:12.28", 3192.28), ("0:00.06", 0.06), ("15:05", None), ("x", None)])
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        *[("1:01:33", 3693.0), ("53:12.28", 3192.28), ("0:00.06", 0.06), ("15:05", None), ("x", None)],
+        *[("0m 2.00s", 2.0), ("1h 2m 03s", 3723.0), ("5m 02s", None)],  # BusyBox
+    ],
+)
 def test_elapsed_time(text: str, status: float | None, read: Read) -> None:
     block = (GOLDEN / "gnu_time_ok.txt").read_text()
     old = next(line for line in block.splitlines() if "Elapsed" in line)

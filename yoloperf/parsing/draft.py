@@ -53,7 +53,7 @@ class Draft(End):
     notes: list[str] = field(default_factory=list)
     kernels: list[KernelRow] = field(default_factory=list)
     epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
-    ended: bool = False  # the log has said how the run ended: a beginning of any kind belongs to the next one
+    ended: bool = False  # see end()
     pending: dict[str, Any] = field(default_factory=dict)  # what formats have read that is the next run's
     carried: dict[str, Any] = field(default_factory=dict)  # what was pending in the run before
     epochs_seen: bool = False
@@ -102,6 +102,11 @@ class Draft(End):
     def epoch(self, number: int) -> dict[str, Any]:
         """Values of an epoch (numbered from 1) by column name."""
         return self.epochs.setdefault(number, {})
+
+    def end(self) -> None:
+        """The command is over: a beginning of any kind belongs to the next run, and nothing that was read does."""
+        self.ended = True
+        self.pending.clear()
 
     def cause(self, status: str, reason: str, final: bool = False) -> None:
         """State why the run ended badly."""
@@ -219,4 +224,7 @@ def _sum(values: Iterable[float | None]) -> float | None:
 
 
 def _kib(value: float | None) -> int | None:
-    return None if value is None else int(value) * 1024
+    if value is None:
+        return None
+    whole, parts = value.as_integer_ratio()  # exact, and no float can be too large for it
+    return whole * 1024 // parts

@@ -1,6 +1,6 @@
 """GNU time's `-v` block: what the outermost command used, and how it ended.
 
-Sources of the wording: the format strings of GNU time 1.7 to 1.9.
+Sources of the wording: the format strings of GNU time 1.7 to 1.9 and of BusyBox.
 """
 
 import re
@@ -14,11 +14,11 @@ _ENDING = re.compile(rb"Command (exited with non-zero status|terminated by signa
 _DEFAULT = re.compile(
     rb"(?<![\d.])([\d.]++)user ([\d.]++)system ([\d:.]++)elapsed (\d++|\?)%CPU \(\d+avgtext\+\d+avgdata (\d++)maxresident\)k"
 )
-_ELAPSED = re.compile(rb"(?:(\d+):)?(\d+):(\d\d)(\.\d\d)?$")
+_ELAPSED = re.compile(rb"(?:(\d+)(?::|h ))?(\d+)(?::|m )(\d\d?)(\.\d\d)?s?$")
 
 
 def elapsed(text: bytes) -> float | None:
-    """Seconds of `m:ss.cc` or, from one hour on, `h:mm:ss`."""
+    """Seconds of `m:ss.cc` or, from one hour on, `h:mm:ss`; BusyBox prints `0m 2.00s` and `1h 0m 02s`."""
     match = _ELAPSED.match(text)
     if not match or (match[1] is None) == (match[4] is None):
         return None
@@ -72,8 +72,7 @@ class GnuTime(LineFormat):
     def _close(self, account: Account) -> None:
         """What follows is another command's."""
         self.run.accounts.append(account)
-        self.run.ended = True
-        self.run.pending.clear()
+        self.run.end()
         self.open = None
 
     def begin(self, line: bytes) -> Answer:

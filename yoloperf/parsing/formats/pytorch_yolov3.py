@@ -4,7 +4,7 @@ import re
 
 from yoloperf.parsing.command import take_arguments
 from yoloperf.parsing.draft import Draft
-from yoloperf.parsing.formats.base import Answer, LineFormat
+from yoloperf.parsing.formats.base import Answer, LineFormat, Signal
 from yoloperf.parsing.quantity import clock, text
 
 _EPOCH = re.compile(rb"Training Epoch (\d+):\s+(\d+)%.*?(\d+)/(\d+) \[([\d:]+)<", re.DOTALL)
@@ -30,6 +30,8 @@ class PytorchYolov3(LineFormat):
         self.current: int | None = None
 
     def arguments(self, line: bytes) -> Answer:
+        if self.another(self.current is not None):
+            return Signal.NEXT_RUN
         self.run.trainer_started = True
         self.run.default("engine", "pytorch-yolov3")
         pairs = {name: value.strip("'") for name, value in _ARGUMENT.findall(text(line))}
