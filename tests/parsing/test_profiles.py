@@ -33,6 +33,29 @@ def test_a_trace_of_nvprof_may_end_in_the_correlation(read: Read) -> None:
     assert rows(read(NVPROF_TRACE.removesuffix(",275\n"))) == expected[1:]
 
 
+def nvprof_result(process: int, total: str) -> str:
+    return f"""\
+=={process}== Profiling application: python train.py
+=={process}== Profiling result:
+            Type  Time(%)      Time     Calls       Avg       Min       Max  Name
+ GPU activities:  100.00%  {total}         2  1.0000ms  1.0000ms  1.0000ms  step
+      API calls:  100.00%  {total}         2  1.0000ms  1.0000ms  1.0000ms  cudaMalloc
+
+"""
+
+
+def test_each_process_that_nvprof_follows_is_a_run(read: Read) -> None:
+    begin = "".join(f"=={process}== NVPROF is profiling process {process}, command: python train.py\n" for process in (7, 8))
+    result = read(begin + nvprof_result(7, "2.0000ms") + nvprof_result(8, "4.0000ms"))
+    assert [(run.profiler, run.status, run.biggest_kernel_share) for run in result.runs] == [("nvprof", None, 1.0)] * 2
+    assert [(kernel.run_id[-2:], kernel.domain, kernel.total_s) for kernel in result.kernels] == [
+        ("og", "gpu", 2e-3),
+        ("og", "api", 2e-3),
+        ("#2", "gpu", 4e-3),
+        ("#2", "api", 4e-3),
+    ]
+
+
 def test_an_export_of_a_capture_that_was_stopped(tmp_path: Path) -> None:
     """Calls under way have no end; a kernel's name may be missing from the strings."""
     path = tmp_path / "a.sqlite"

@@ -17,7 +17,7 @@ _ROW = re.compile(
     re.DOTALL,
 )
 _LABEL = re.compile(rb"\s*(GPU activities|API calls|OpenACC[^:]*):\s*$")
-_MESSAGE = re.compile(rb"==(?:\d+==|======) +(.*)", re.DOTALL)
+_MESSAGE = re.compile(rb"==(?:(\d+)==|======) +(.*)", re.DOTALL)
 _PROCESS = re.compile(rb"NVPROF is profiling process (\d+)(?:, command: (.*))?", re.DOTALL)
 _FAILED = re.compile(rb"Error: Application (?:returned non-zero code (-?\d+)|received signal (\d+))")
 # Warnings and errors after which there is no table, or an empty one
@@ -40,14 +40,18 @@ class Nvprof(LineFormat):
     section = "gpu"
     reason: str | None = None
     profiled = False
+    process: bytes | None = None  # whose result was printed
 
     def message(self, line: bytes) -> Answer:
         found = _MESSAGE.match(line)
         if not found:
             return False
-        said = found[1]
+        process_id, said = found.groups()
         if self.run.cut:
             return False
+        # Child processes run beside their parent: each prints its result at the end
+        if self.another(said.startswith(b"Profiling ") and self.process and process_id not in (None, self.process)):
+            return Signal.NEXT_RUN
         process = _PROCESS.match(said)
         if process:
             if self.another(self.profiled):
@@ -59,7 +63,8 @@ class Nvprof(LineFormat):
                 take_command(self.run, text(process[2]))
         elif said.startswith(b"Profiling result"):
             self.section = "gpu"
-            self.profiled = True
+            self.profiled, self.process = True, process_id
+            self.run.default("profiler", "nvprof")
             self.run.open.discard("nvprof result")
         elif said.startswith(b"Generated result file"):  # -o: the result is elsewhere
             self.run.open.discard("nvprof result")
