@@ -132,13 +132,13 @@ def _normalise(image: Path, annotated: Annotated | None, size: tuple[int, int]) 
 
 def _read(config: DataConfig, split: str, pairs: list[tuple[Path, Path]]) -> Split:
     read_boxes = box_reader(config, pairs)
-    images, sizes, boxes, problems, unlabelled = [], [], [], [], []
+    images, sizes, boxes, problems, unlabelled, other = [], [], [], [], [], []
     for image, label in tqdm(pairs, f"reading {config.name} {split}", unit="image", delay=1, disable=None, leave=False):
         size = image_size(image)
         try:
             rows = read_boxes(image, label, size)
         except OtherFrame as error:
-            problems.append(f"left out {error}")
+            other.append(error)
             continue
         if rows is None:
             unlabelled.append(image)
@@ -150,6 +150,8 @@ def _read(config: DataConfig, split: str, pairs: list[tuple[Path, Path]]) -> Spl
         images.append(image)
         sizes.append(size)
         boxes.append(tidy)
+    if other:
+        problems.append(f"left out {len(other)} of {len(pairs)} images, the first is {other[0]}")
     if not any(len(item) for item in boxes):
         why = problems[0] if problems else f"looked in {pairs[0][1]} and so on"
         raise UserError(f"{config.name} {split} has {len(pairs)} images but no labels: {why}")
