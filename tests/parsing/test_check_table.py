@@ -99,6 +99,24 @@ def test_the_verb_says_it_all_and_its_exit_code_too(tmp_path: Path, capsys: pyte
     assert json.loads(capsys.readouterr().out)["cells"] == 8
 
 
+def test_a_table_as_a_spreadsheet_leaves_it(tmp_path: Path) -> None:
+    """With a byte order mark, and rows that end where their last value stands."""
+    device_first = {"device": ROW["device"], **ROW}
+    values = list(device_first.values())
+    rows = [list(device_first), values, values[:-3], [*values[:2], "6"]]
+    (tmp_path / "t.csv").write_text("\ufeff" + "".join(",".join(row) + "\n" for row in rows))
+    result = check(read_published(tmp_path / "t.csv"), parse_paths([STUDY]))
+    assert (result.rows, result.compared, len(result.without_log)) == (3, 2, 1)
+    assert [found.column for found in result.differences] == ["recall", "objectness", "classification"]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-"])
+@pytest.mark.parametrize("column", ["precision", "biggest_kernel_avg_us"])
+def test_what_is_no_number_is_no_value(tmp_path: Path, column: str, value: str) -> None:
+    result = check(read_published(write(tmp_path / "t.csv", {**ROW, column: value})), parse_paths([STUDY]))
+    assert [(found.published, found.log) for found in result.differences] == ([(None, 0.5)] if column == "precision" else [])
+
+
 def test_tables_that_cannot_be_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty.csv").write_text("device,model\n")
     (tmp_path / "other.csv").write_text("device,model,epochs\nT4,yolov3,1\n")

@@ -47,6 +47,11 @@ def test_a_message_glued_to_a_bar_is_found(read: Read) -> None:
     assert (run.status, run.slurm_job_id) == ("timeout", "7")
 
 
+def test_what_an_event_says_is_a_number_or_nothing(read: Read) -> None:
+    (epoch,) = read(':::YOLOPERF {"key": "epoch", "epoch": 1, "box_loss": NaN, "map50": Infinity, "lr": 0.5}\n').epochs
+    assert (epoch.box_loss, epoch.map50, epoch.lr) == (None, None, 0.5)
+
+
 BLOCK = '\tCommand being timed: "python train.py --batch 6 --epochs 5"\n\tUser time (seconds): 101.50\n\tExit status: 0\n'
 DEFAULT = "9.00user 0.50system 0:02.00elapsed {}%CPU (0avgtext+0avgdata 2048maxresident)k\n0inputs+0outputs (0major+1minor)pagefaults\n"
 

@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,6 +122,21 @@ def test_a_name_of_any_bytes_can_be_written(tmp_path: Path) -> None:
     path.write_bytes(STUDY.read_bytes())
     write_records([path], tmp_path / "out" / "runs.csv")
     assert "caf\ufffd.log" in (tmp_path / "out" / "runs.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["epochs.csv", "kernels.csv"])
+def test_a_table_does_not_overwrite_another(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"{name} is the name of another table"):
+        write_records([STUDY], tmp_path / name)
+
+
+def test_a_terminal_of_another_encoding_is_no_failure(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("café\nStarting training for 3 epochs\n")
+    argv = [sys.executable, "-m", "yoloperf", "parse", "--unknown", "a.log"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"unknown: a.log line 1: caf\xe9" in done.stdout
 
 
 def test_zeros_at_the_end_of_a_log_do_not_make_it_binary(tmp_path: Path) -> None:

@@ -80,8 +80,8 @@ class Check:
 def read_published(path: Path) -> list[dict[str, str]]:
     """Rows of the published table. Raises UserError where it cannot be read or has no such columns."""
     try:
-        with path.open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        with path.open(newline="", encoding="utf-8-sig") as stream:  # with the mark that spreadsheets put before it
+            rows = list(csv.DictReader(stream, restval=""))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     if not rows:
@@ -143,10 +143,12 @@ def same(first: float, second: float, digits: int) -> bool:
 
 
 def _number(cell: str) -> float | None:
+    """A finite number, or None."""
     try:
-        return float(cell)
+        value = float(cell)
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
 
 
 def _fitting(said_us: float | None, kernels: list[KernelRecord]) -> set[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from yoloperf.core.errors import UserError
 from yoloperf.core.limits import available_cores
 from yoloperf.core.record import EpochRecord, KernelRecord, RunRecord, columns
 from yoloperf.core.rundir import RunDir, atomic_stream
@@ -70,15 +71,17 @@ def write_records(paths: Iterable[Path], out: Path, jobs: int | None = None, ker
     """Read everything below the paths into `out` (runs) and epochs.csv and kernels.csv beside it.
 
     Large inputs are read by `jobs` processes (default: one a core). Raises UserError where a path does not
-    exist or the tables cannot be written; then none of them is touched.
+    exist, the tables cannot be written or two of them have one name; then none of them is touched.
     """
+    names = (out, out.with_name("epochs.csv"), out.with_name("kernels.csv"))
+    if out in names[1:]:
+        raise UserError(f"{out.name} is the name of another table: give a name for runs.csv, such as -o {out.with_name('runs.csv')}")
     found = find(paths)
     same = duplicates(found.sources)
     sources = [source for source in found.sources if source not in same]
     twins = [(shown(path), shown(original)) for path, original in same.items()]
     totals = Totals(aside=len(found.aside), duplicates=twins, rejected=list(found.unreadable))
     with ExitStack() as stack:
-        names = (out, out.with_name("epochs.csv"), out.with_name("kernels.csv"))
         streams = [stack.enter_context(atomic_stream(path)) for path in names]
         for stream, table in zip(streams, TABLES, strict=True):
             stream.write((",".join(columns(table)) + "\n").encode())

@@ -1,6 +1,7 @@
 """The verbs of this room: parse and check-table."""
 
 import argparse
+import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,6 +30,12 @@ def _configure_parse(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-j", "--jobs", type=int, metavar="N", help="files read at a time (default: one a core)")
 
 
+def _say(text: str) -> None:
+    """Print, in whatever encoding the stream has: logs and paths hold any character."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
 def formats() -> dict[str, str]:
     """Name -> description of every format that is read."""
     found = {"run-folder": "a folder with run.json, console.log, profile.json and device.csv, as `yoloperf sweep` writes it"}
@@ -40,24 +47,24 @@ def formats() -> dict[str, str]:
 def _parse(args: argparse.Namespace) -> Result:
     if args.formats:
         for name, description in formats().items():
-            print(f"{name:22} {description}")
+            _say(f"{name:22} {description}")
         return 0, {"formats": formats()}
     if not args.paths:
         raise UserError("nothing to parse: give run folders, logs or folders that hold them; --formats lists what is read")
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {args.jobs}")
     totals = write_records(args.paths, args.out, args.jobs, args.kernel, args.unknown)
-    print(f"{totals.runs} runs, {totals.epochs} epochs, {totals.kernels} kernels -> {args.out}")
+    _say(f"{totals.runs} runs, {totals.epochs} epochs, {totals.kernels} kernels -> {args.out}")
     for run_id, reason in totals.no_profile:
-        print(f"no kernels: {run_id}: {reason}")
+        _say(f"no kernels: {run_id}: {reason}")
     for run_id, average in totals.named_kernel.items():
-        print(f"{run_id}: {'no such kernel' if average is None else show_seconds(average)}")
+        _say(f"{run_id}: {'no such kernel' if average is None else show_seconds(average)}")
     for path, number, line in totals.unknown:
-        print(f"unknown: {path} line {number}: {line}")
+        _say(f"unknown: {path} line {number}: {line}")
     if args.operators:
         _print_operators(totals)
     for path, original in totals.duplicates:
-        print(f"left out: {path} is the same as {original}")
+        _say(f"left out: {path} is the same as {original}")
     _print_rejected(totals.rejected, args.rejected)
     return int(bool(totals.rejected)), _result(totals, args)
 
@@ -80,9 +87,9 @@ def _result(totals: Totals, args: argparse.Namespace) -> dict[str, Any]:
 def _print_rejected(rejected: list[Rejected], everything: bool) -> None:
     shown = rejected if everything else rejected[:_LISTED]
     for item in shown:
-        print(f"not read: {item.path}{'' if item.line is None else f' line {item.line}'}: {item.reason}")
+        _say(f"not read: {item.path}{'' if item.line is None else f' line {item.line}'}: {item.reason}")
     if len(shown) < len(rejected):
-        print(f"... and {len(rejected) - len(shown)} more: add --rejected")
+        _say(f"... and {len(rejected) - len(shown)} more: add --rejected")
 
 
 def _shares(totals: Totals) -> dict[str, dict[str, float]]:
@@ -99,9 +106,9 @@ def _shares(totals: Totals) -> dict[str, dict[str, float]]:
 def _print_operators(totals: Totals) -> None:
     shares = _shares(totals)
     names = sorted({name for found in shares.values() for name in found}, key=lambda name: -max(f.get(name, 0.0) for f in shares.values()))
-    print(f"{'share of GPU time':28}" + "".join(f"{gpu:>24}" for gpu in shares))
+    _say(f"{'share of GPU time':28}" + "".join(f"{gpu:>24}" for gpu in shares))
     for name in names:
-        print(f"{name:28}" + "".join(f"{100 * found.get(name, 0.0):22.1f} %" for found in shares.values()))
+        _say(f"{name:28}" + "".join(f"{100 * found.get(name, 0.0):22.1f} %" for found in shares.values()))
 
 
 parse = Verb(
@@ -121,15 +128,15 @@ def _check_table(args: argparse.Namespace) -> Result:
     published = tables.read_published(args.published)
     logs = parse_paths(args.logs)
     result = tables.check(published, logs)
-    print(f"{result.compared} of {result.rows} rows have a log; {result.cells} cells compared, {len(result.differences)} differ")
+    _say(f"{result.compared} of {result.rows} rows have a log; {result.cells} cells compared, {len(result.differences)} differ")
     for item in result.differences:
-        print(f"differs: {item.row}: {item.column} published {_shown(item.published)}, log {_shown(item.log)} ({item.run_id})")
+        _say(f"differs: {item.row}: {item.column} published {_shown(item.published)}, log {_shown(item.log)} ({item.run_id})")
     for kernel in result.named_kernels:
-        print(f"{kernel.device}: {tables.KERNEL} is the average of {kernel.name}, the biggest in {kernel.biggest_in} of {kernel.rows} logs")
+        _say(f"{kernel.device}: {tables.KERNEL} is the average of {kernel.name}, the biggest in {kernel.biggest_in} of {kernel.rows} logs")
     for row in result.misleading:
         share = "" if row.biggest_share is None else f", {100 * row.biggest_share:.1f} % of the GPU time"
         biggest = f"{row.biggest_kernel[:60]} with {row.biggest_us:g} us{share}"
-        print(f"not the biggest: {row.row}: {row.published_us:g} us; the biggest is {biggest}")
+        _say(f"not the biggest: {row.row}: {row.published_us:g} us; the biggest is {biggest}")
     _print_list("no log", result.without_log)
     _print_list("another log of a row", result.other_logs)
     _print_rejected(logs.rejected, everything=False)
@@ -142,7 +149,7 @@ def _shown(value: float | None) -> str:
 
 def _print_list(what: str, names: Iterable[str]) -> None:
     for name in names:
-        print(f"{what}: {name}")
+        _say(f"{what}: {name}")
 
 
 check_table = Verb(

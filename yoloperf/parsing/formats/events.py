@@ -1,5 +1,6 @@
 """Our own `:::YOLOPERF {json}` lines: see yoloperf.core.events."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,8 +70,10 @@ class Events(LineFormat):
 
 
 def fits(columns: Mapping[str, Any], name: str, value: Any) -> bool:
-    """Whether the value is of the column's type: an event is text from a file, not to be trusted."""
+    """Whether the value is of the column's type, and a finite number: an event is text from a file, not to be trusted."""
     if name not in columns or name == "run_id" or value is None or isinstance(value, bool):
         return False
     kind = str(columns[name].type).split(" ")[0]
-    return isinstance(value, {"int": int, "float": int | float, "str": str}[kind])
+    if not isinstance(value, {"int": int, "float": int | float, "str": str}[kind]):
+        return False
+    return not isinstance(value, float) or math.isfinite(value)
