@@ -169,7 +169,7 @@ def test_labels_for_a_turned_picture_as_stored_are_left_out(tmp_path: Path, styl
         return load(file)
 
     assert labelled((20, 40)).boxes[0].tolist() == [[0, 0.5, 0.375, 0.5, 0.25]]
-    with pytest.raises(UserError, match="left out 1 of 1 images, the first is .*a.jpg: its labels are for 40 x 20 pixels as stored, .*exiftool"):
+    with pytest.raises(UserError, match="left out 1 of 1 images, .*a.jpg: its labels are for 40 x 20 pixels as stored, .*exiftool"):
         labelled((40, 20))
 
 
