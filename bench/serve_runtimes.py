@@ -39,7 +39,7 @@ def latency(detector: Detector, paths: list[Path]) -> float:
     times = []
     for path in paths:
         start = time.perf_counter()
-        image = read_image(path, orient=True)
+        image = read_image(path)
         square, placed = letterbox(image, detector.runtime.img_size)
         boxes_of(detector.runtime(square[None])[0], placed, image.shape[1], image.shape[0], 0.25, 0.45)
         times.append(time.perf_counter() - start)

@@ -66,7 +66,7 @@ def test_the_tightest_control_group_holds(tmp_path: Path, groups: str, files: di
 def test_what_neighbours_leave_is_the_machine_without_their_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """In two seconds four cores did 3 s of work, 1 s of it this process's own and its children's."""
     clocks = {"machine": 100.0, "own": 10.0, "wall": 0.0}
-    monkeypatch.setattr(limits.psutil, "cpu_count", lambda: 4)
+    monkeypatch.setattr(limits.os, "cpu_count", lambda: 4)
     monkeypatch.setattr(limits.psutil, "cpu_times", lambda: SimpleNamespace(user=clocks["machine"] - 20, nice=5, system=15))
     monkeypatch.setattr(limits.os, "times", lambda: (clocks["own"] - 3, 1, 1, 1, 0))
     monkeypatch.setattr(limits.time, "perf_counter", lambda: clocks["wall"])

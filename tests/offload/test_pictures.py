@@ -17,11 +17,16 @@ def _oriented(folder: Path, orientation: int) -> None:
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + orientation.to_bytes(2, "big") + b"\0\0\0\0\0\0"
     segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
     (folder / "images" / "0.jpg").write_bytes(data.tobytes()[:2] + segment + data.tobytes()[2:])
-    (folder / "labels" / "0.txt").write_text(f"0 {36 / 96} {16 / 64} {48 / 96} {16 / 64}\n")
+    shown = cv2.imread(str(folder / "images" / "0.jpg"), cv2.IMREAD_GRAYSCALE)
+    assert shown is not None
+    (top, left), (bottom, right) = (place(np.argwhere(shown > 128), axis=0) + extra for place, extra in ((np.min, 0), (np.max, 1)))
+    high, wide = shown.shape
+    box = ((left + right) / 2 / wide, (top + bottom) / 2 / high, (right - left) / wide, (bottom - top) / high)
+    (folder / "labels" / "0.txt").write_text(" ".join(map(str, (0, *box))) + "\n")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_labels_turn_with_the_picture(tmp_path: Path, orientation: int) -> None:
+def test_labels_are_for_the_picture_as_it_is_shown(tmp_path: Path, orientation: int) -> None:
     data = make_data(tmp_path / "few", 1)
     _oriented(data.parent, orientation)
     (picture,) = load_pictures(study(data, None, "resolution", {}))

@@ -44,7 +44,7 @@ class Neighbours:
 
     def free_cores(self) -> float:
         """Cores of the machine that they left on the mean; what this process and its children did counts as free."""
-        return psutil.cpu_count() - (_others_s() - self._others_s) / (time.perf_counter() - self._began)
+        return (os.cpu_count() or 1) - (_others_s() - self._others_s) / (time.perf_counter() - self._began)
 
 
 def _others_s() -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from yoloperf.core.errors import UserError
 from yoloperf.datasets.config import DataConfig, load_data_config
 from yoloperf.datasets.images import decode, image_size
-from yoloperf.datasets.labels import Boxes, box_reader, find_files, tidy_boxes
+from yoloperf.datasets.labels import Boxes, OtherFrame, box_reader, find_files, tidy_boxes
 from yoloperf.offload.study import Study
 from yoloperf.service.limits import Limits, check_image
 from yoloperf.service.refusal import Refused
@@ -28,7 +28,7 @@ class Picture:
     """A picture as the service sees it, which turns it as its EXIF says.
 
     name: path below the data set's root, unique; content: the file; boxes: float32 [n, 5] of class, centre x, centre y, width,
-    height, normalised to the picture as it is turned.
+    height, normalised to the picture as it is shown, for which its labels are.
     """
 
     name: str
@@ -88,12 +88,16 @@ def find_pictures(study: Study) -> Pictures:
         except UserError as error:
             unusable.append(str(error))
             continue
-        rows = read_boxes(image, label, size)
+        try:
+            rows = read_boxes(image, label, size)
+        except OtherFrame as error:
+            unusable.append(str(error))
+            continue
         if rows is None and config.format == "coco":
             unusable.append(f"{name} has no labels")
             continue
         boxes, _ = tidy_boxes(np.zeros((0, 5)) if rows is None else rows, config.names)
-        pictures.append(_as_shown(name, content, boxes))
+        pictures.append(Picture(name, content, *size, boxes))
     if not pictures:
         raise UserError(_none_left(config, study.split, unusable))
     return Pictures(pictures, config.names, unusable)
@@ -114,30 +118,12 @@ def _content(image: Path, name: str) -> bytes:
         raise UserError(f"{name}: OpenCV cannot decode it") from error
 
 
-def _decoded(content: bytes, flags: int = cv2.IMREAD_COLOR) -> Pixels:
+def _decoded(content: bytes) -> Pixels:
     """Raises ValueError for what is no image."""
-    image = decode(content, flags)
+    image = decode(content)
     if image is None:
         raise ValueError
     return image
-
-
-def _as_shown(name: str, content: bytes, boxes: Boxes) -> Picture:
-    shown, stored = _decoded(content), _decoded(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    return Picture(name, content, shown.shape[1], shown.shape[0], turned(stored, shown, boxes))
-
-
-def turned(stored: Pixels, shown: Pixels, boxes: Boxes) -> Boxes:
-    """Boxes of a picture as stored -> of the same picture as its EXIF orientation shows it, which is found out by comparing them."""
-    for mirrored in (False, True):
-        for quarters in range(4):
-            if np.array_equal(np.rot90(stored[:, ::-1] if mirrored else stored, quarters), shown):
-                label, x, y, width, height = boxes.T
-                x = 1 - x if mirrored else x
-                for _ in range(quarters):  # counter-clockwise
-                    x, y, width, height = y, 1 - x, height, width
-                return np.stack([label, x, y, width, height], 1)
-    raise AssertionError("a picture is shown in none of the eight orientations of EXIF")
 
 
 def _none_left(config: DataConfig, split: str, unusable: Sequence[str]) -> str:
