@@ -205,7 +205,7 @@ class YoloConsole(LineFormat):
             self.f1 = True  # mAP@0.5:0.95 is a mean that cannot exceed mAP@0.5: this is the older column
         live = [row for row in rows if not row.after_training]
         by_epoch = {row.epoch or 0: row.values for row in reversed(live)}  # of several an epoch's first one: it may be validated again
-        if live and (len(by_epoch) == len(live) or by_epoch.keys() >= set(range(first, max(by_epoch) + 1))):
+        if live and (len(by_epoch) == len(live) or (self.rows and by_epoch.keys() >= set(range(first, max(by_epoch) + 1)))):
             if len(rows) > len(live) and self.current is not None:
                 by_epoch.setdefault(self.current, rows[len(live)].values)
             found = list(by_epoch.items())
