@@ -69,6 +69,23 @@ def test_gpus_that_cannot_be_told_apart_have_no_sum_and_it_is_noted(read: Read, 
     assert "without their index" in str(run.notes)
 
 
+@pytest.mark.parametrize(
+    ("text", "foreign"),
+    [
+        (INDEXED, "Loss 1, 2, 0.5, 0.1, 7, 8, 9\nstep 9, 1, 2, acc 3, 4, 5, 6\n"),
+        ("memory.used [MiB], power.draw [W]\n40000 MiB, 200.00 W\n40000 MiB, 200.00 W\n", "Epoch 1, loss 0.5\n"),
+        (DMON, "Epoch 1 of 9 at 10 o'clock\n"),
+    ],
+    ids=["csv", "csv without index", "dmon"],
+)
+def test_what_a_trainer_prints_between_samples_is_none(read: Read, text: str, foreign: str) -> None:
+    lines = text.splitlines(keepends=True)
+    (plain,), (mixed,) = read(text).runs, read("".join([*lines[:-1], foreign, lines[-1]])).runs
+    for name in ("gpu_util_pct", "gpu_power_w", "gpu_mem_peak_bytes"):
+        assert getattr(mixed, name) == getattr(plain, name)
+    assert mixed.unknown_lines == foreign.count("\n")
+
+
 @pytest.mark.parametrize("first", ["clocks.sm [MHz]", "fan.speed [%]", "serial", "vbios_version", "mig.mode.current", "ecc.mode.current"])
 def test_any_field_of_a_query_may_stand_first(read: Read, first: str) -> None:
     (run,) = read(f"{first}, utilization.gpu [%], memory.used [MiB]\n1380, 97 %, 10000 MiB\n").runs

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.parsing.conftest import GOLDEN
 from tests.parsing.test_formats import kernel, nsys_database, trace
 from yoloperf.parsing.parse import ParseResult, parse_paths
 
@@ -54,6 +55,12 @@ def test_each_process_that_nvprof_follows_is_a_run(read: Read) -> None:
         ("#2", "gpu", 4e-3),
         ("#2", "api", 4e-3),
     ]
+
+
+def test_lines_behind_a_table_of_nvprof_are_no_rows_of_it(read: Read) -> None:
+    table = (GOLDEN / "nvprof_units_row.csv").read_text().partition("==31== Unified")[0]
+    result = read(table + "batch 1, 2, 3, 4, 5, 6, 7, 8, 9 done\n")
+    assert (len(result.kernels), result.rejected, result.runs[0].unknown_lines) == (3, [], 1)
 
 
 def test_an_export_of_a_capture_that_was_stopped(tmp_path: Path) -> None:

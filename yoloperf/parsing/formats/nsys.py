@@ -151,9 +151,11 @@ class Nsys(LineFormat):
             return True
         found = self._cells(line, content)
         if len(found) != len(self.columns):
-            if self.spans and "duration" in self.columns and content[0].isdigit():
+            if self.spans and "duration" in self.columns and content[0].isdigit() and len(content) > self.spans[-1][0]:
                 self.reason = "rows of the trace do not stand below their column heads"
                 return self.run.reject(f"{self.reason}: {content[:80]}")
+            return False
+        if not found[0][:1].isdigit():
             return False
         row = dict(zip(self.columns, found, strict=True))
         domain = _domain(self.report) if self.report else self._domain_of(row)

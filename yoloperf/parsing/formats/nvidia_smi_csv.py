@@ -57,17 +57,18 @@ class NvidiaSmiCsv(LineFormat):
             return False
         if any(_head(cell)[0] in _MEASURED for cell in cells):  # the header again, or another query's
             return False
+        row = dict(zip(self.columns, cells, strict=True))
+        if " " in row.get("gpu", "") or not row.get("time", "0")[:1].isdigit():  # a line of a program that prints between the rows
+            return False
         values: dict[str, float] = {}
         for column, unit, cell in zip(self.columns, self.units, cells, strict=True):
-            if column == "name":
-                self.run.default("gpu_name", cell)
-            elif column == "driver":
-                self.run.default("driver", cell)
-            elif column in _MEASURED:
-                value = _value(cell, unit, column)
-                if value is not None:
-                    values[column] = value
-        row = dict(zip(self.columns, cells, strict=True))
+            value = _value(cell, unit, column) if column in _MEASURED else None
+            if value is not None:
+                values[column] = value
+            elif column in _MEASURED and cell[:1] not in ("", "[", "N"):  # [N/A], [Not Supported], N/A
+                return False
+        self.run.default("gpu_name", row.get("name"))
+        self.run.default("driver", row.get("driver"))
         self.device.sample(values, row.get("gpu", ""))
         self.device.mixed |= "gpu" not in row and self._is_another(row)
         self.last = row

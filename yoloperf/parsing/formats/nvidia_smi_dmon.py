@@ -29,14 +29,15 @@ class NvidiaSmiDmon(LineFormat):
         if line.lstrip().startswith(b"#"):
             return b"Idx" in line
         cells = line.split()
-        if len(cells) != len(self.columns):
+        gpu = self.columns.index(b"gpu")
+        if len(cells) != len(self.columns) or not cells[gpu].isdigit():
             return False
         values = {}
         for column, cell in zip(self.columns, cells, strict=True):
             value = number(cell)
             if column in _NAMES and value is not None:
                 values[_NAMES[column]] = value * 2**20 if column == b"fb" else value
-        self.device.sample(values, cells[self.columns.index(b"gpu")].decode("utf-8", "replace"))
+        self.device.sample(values, cells[gpu].decode())
         return True
 
     def finish(self) -> None:

@@ -14,6 +14,7 @@ from yoloperf.parsing.quantity import EXPONENT, cells, number, seconds, text
 from yoloperf.parsing.summary import Summary
 
 _TIMES = ("Time", "Avg", "Min", "Max")
+_SECTIONS = ("GPU activities", "API calls", "OpenACC")
 
 
 class NvprofCsv(LineFormat):
@@ -59,7 +60,9 @@ class NvprofCsv(LineFormat):
             return self._activity(row)
         values = {name: self._seconds(name, row[name]) for name in _TIMES if name in row}
         share = number(row["Time(%)"].rstrip("%").encode() + b"e-2")
-        if None in values.values() or share is None or not re.fullmatch(r"\d+", row["Calls"]):
+        if share is None or not row.get("Type", "GPU activities").startswith(_SECTIONS):
+            return False
+        if None in values.values() or not re.fullmatch(r"\d+", row["Calls"]):
             return self.run.reject(f"no row of an nvprof summary: {text(line)[:80]}")
         domain = "gpu" if row.get("Type", "GPU activities") == "GPU activities" else "api"
         name = row["Name"]
