@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -49,7 +50,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_study(weights: Path, data: Path, live: Live) -> Callable[..., Study]:
     def make(**changes: Any) -> Study:
         settings = {"pictures": 4, "rounds": 3, "timeout_s": 5}
-        remote = Place("remote", url=live.url, power_w=50.0, price_per_hour=0.9)
+        remote = Place("remote", url=live.url, power_w=50.0, price_per_hour=0.9, currency="EUR")
         local = Place("local", "torch", "fp32", 1, url=live.url)
         study = Study("s", f"shapes={weights}", str(data), images=6, local=local, remote=remote, parts={"places": settings})
         return dataclasses.replace(study, links=(LinkSpec("far", rtt_s=RTT_S),), **changes)
@@ -142,9 +143,37 @@ def test_tables_charts_and_findings(measured: tuple[Study, list[Done], Path]) ->
     assert all(row["mean"] and row["p99"] and row["standard deviation"] and row["skewness"] and row["kurtosis"] for row in spread.rows)
     costs = next(table for table in results.tables if table.name == "places_costs").rows
     assert len(costs) == 1 and costs[0]["energy per request"].endswith(" J")  # the local place's power and price are not known
+    assert costs[0]["price of 1000 requests"].startswith("EUR 0.")
     assert "offload" in results.findings[0].text.lower()
     for chart in results.charts:
         assert cv2.imdecode(np.frombuffer(vl_convert.vegalite_to_png(chart.spec), np.uint8), cv2.IMREAD_COLOR) is not None
+
+
+@pytest.mark.parametrize(
+    ("there_s", "faster", "says"),
+    [
+        (0.08, "remote", r"Remote is faster over far \(95 % confidence: by 19\.\d ms to 20\.\d ms\)\."),
+        (0.12, "local", r"Local is faster than remote over far \(95 % confidence: by 19\.\d ms to 20\.\d ms\)\."),
+        (0.1001, "neither", r"No difference between local and remote can be measured over far\."),
+    ],
+)
+def test_which_is_faster_over_a_link(make_study: Callable[..., Study], there_s: float, faster: str, says: str) -> None:
+    def rows(time_s: float) -> list[RequestRecord]:
+        sizes: dict[str, Any] = {"sent_bytes": 75_000, "received_bytes": 15_000}
+        times = [time_s + 0.0002 * (k // 4) for k in range(20)]
+        return [RequestRecord(sample=str(k % 4), round_trip_s=one, server_s=0.01, **sizes) for k, one in enumerate(times)]
+
+    link = dataclasses.asdict(LinkSpec("far", rtt_s=0.02))
+    times_s = {IN_PROCESS: 0.1, REMOTE: 0.05, f"{REMOTE}-far": there_s}
+    done = [
+        Done(cell, {"link": link if cell.name.endswith("far") else None}, rows(times_s[cell.name]))
+        for cell in PART.cells(make_study())
+        if cell.name in times_s
+    ]
+    results = PART.results(done, make_study())
+    (found,) = [one for one in results.findings if " over far" in one.text]
+    assert re.fullmatch(says, found.text) and found.answers and found.evidence == [f"{REMOTE}-far"]
+    assert [table.rows[0]["faster"] for table in results.tables if table.name == "places_links"] == [faster]
 
 
 def test_results_of_any_subset(measured: tuple[Study, list[Done], Path]) -> None:
@@ -295,3 +324,7 @@ def test_cells_change_with_what_decides_them(make_study: Callable[..., Study]) -
 
     assert settings(make_study()) == settings(make_study())
     assert settings(make_study()) != settings(make_study(seed=1))
+    local, remote = make_study().local, make_study().remote
+    assert settings(make_study()) != settings(make_study(local=dataclasses.replace(local, threads=2)))
+    stated = dataclasses.replace(remote, power_w=90.0, price_per_hour=0.1, currency="USD")
+    assert settings(make_study()) == settings(make_study(remote=stated))

@@ -54,13 +54,13 @@ def cell(out: Path, name: str) -> dict[str, Any]:
 def test_every_key_of_a_study(tmp_path: Path) -> None:
     links = [{"name": "4g", "up_mbps": 10, "down_mbps": 20.5, "rtt_ms": 50}, {"name": "near"}]
     local = {"runtime": "torch", "precision": "fp32", "threads": 1, "power_w": 15}
-    remote = {"name": "cloud", "url": "http://host:8080/", "price_per_hour": 0}
+    remote = {"name": "cloud", "url": "http://host:8080/", "price_per_hour": 0, "currency": "EUR"}
     study = read_study(
         write(tmp_path / "s.yaml", model="runs/best.pt", links=links, local=local, remote=remote, split="test", images=3, seed=1)
     )
     assert study.links == (LinkSpec("4g", 10e6, 20.5e6, 0.05), LinkSpec("near"))
     assert study.local == Place("local", "torch", "fp32", 1, power_w=15.0)
-    assert study.remote == Place("cloud", url="http://host:8080", price_per_hour=0.0)
+    assert study.remote == Place("cloud", url="http://host:8080", price_per_hour=0.0, currency="EUR")
     assert (study.model, study.split, study.images, study.seed, study.parts) == ("best=runs/best.pt", "test", 3, 1, {"load": {}})
     assert studies.RUNTIMES == RUNTIMES
 
@@ -83,6 +83,9 @@ BAD = [
     ({"local": {"threads": 0.5}}, "threads in local .* whole number"),
     ({"remote": {"url": "host:80"}}, "url in remote .* such as http://"),
     ({"remote": {"power_w": -1}}, "power_w in remote .* greater than 0"),
+    ({"remote": {"price_per_hour": 1}}, "price_per_hour in remote of .* lacks its currency: give currency: USD"),
+    ({"remote": {"price_per_hour": 1, "currency": "$"}}, "currency in remote .* three letters, such as USD, not '\\$'"),
+    ({"local": {"currency": "EUR"}, "remote": {"currency": "USD"}}, "prices in EUR and in USD: state both in one currency"),
     ({"links": {"name": "a"}}, "links in .* must be a list"),
     ({"links": [{"up_mbps": 1}]}, "link 1 of .* lacks its name"),
     ({"links": [{"name": "a", "up_mbps": 0}]}, "up_mbps in link a .* greater than 0"),

@@ -6,7 +6,7 @@ import importlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -134,4 +134,4 @@ def _hash(part: str, cell: Cell, study: Study) -> str:
 
 
 def _measured(place: Place) -> dict[str, Any]:
-    return {name: value for name, value in asdict(place).items() if name not in ("name", "power_w", "price_per_hour")}
+    return {name: value for name, value in place.measured().items() if name not in ("name", "power_w", "price_per_hour")}

@@ -5,7 +5,7 @@ one: a cell measures that itself, and depends on no other cell.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class LoadPart:
         settings = _settings(study)
         common = {key: settings[key] for key in ("seconds", "capacity_seconds", "connections", "p99_s")}
         common |= {"model": study.model, "data": study.data, "split": study.split, "images": study.images, "seed": study.seed}
-        common |= {"remote": asdict(study.remote)}
+        common |= {"remote": study.remote.measured()}
         cells = []
         for scenario in settings["scenarios"]:
             if scenario == "server":

@@ -184,7 +184,7 @@ def _facts(place: Place) -> list[tuple[str, str]]:
     facts = [("runtime", place.runtime), ("precision", place.precision or "auto"), ("threads", str(place.threads or "every core"))]
     facts += [("address", place.url)] if place.url else []
     facts += [("power", f"{place.power_w:g} W")] if place.power_w is not None else []
-    return facts + ([("price", f"{place.price_per_hour:g} an hour")] if place.price_per_hour is not None else [])
+    return facts + ([("price", f"{place.currency} {place.price_per_hour:g} an hour")] if place.price_per_hour is not None else [])
 
 
 def _rate(bps: float | None) -> str:

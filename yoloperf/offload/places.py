@@ -55,7 +55,7 @@ class _Places:
     def cells(self, study: Study) -> list[Cell]:
         settings = _settings(study)
         common = {"model": study.model, "data": study.data, "split": study.split, "images": study.images, "seed": study.seed, **settings}
-        local, remote = dataclasses.asdict(study.local), dataclasses.asdict(study.remote)
+        local, remote = study.local.measured(), study.remote.measured()
         cells = [
             Cell(IN_PROCESS, {**common, "place": {**local, "url": None}}),
             Cell(LOCAL, {**common, "place": local}),

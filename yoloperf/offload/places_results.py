@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from yoloperf.core.request import RequestRecord
-from yoloperf.core.units import show_seconds
+from yoloperf.core.units import show_money, show_seconds
 from yoloperf.offload.breakeven import Model, Sample, break_even, sample_of, show_rate, verdict
 from yoloperf.offload.part import Done, Finding, Results, Table
 from yoloperf.offload.places_charts import boxes, by_bandwidth, by_latency, by_speed, stacked
@@ -21,6 +21,11 @@ STAGES = ("upload", "queue", "decode", "preprocess", "inference", "postprocess",
 _BAR = 0.95  # of the round trip: what the stages must account for
 _NEAR = 2  # times as far from break-even as a link was to be, on a scale of logarithms: farther tells nothing of it
 _GOOD = 0.1  # of a prediction: what passes for right
+_FASTER = {
+    "remote": "Remote is faster over",
+    "local": "Local is faster than remote over",
+    "neither": "No difference between local and remote can be measured over",
+}
 
 Rows = Sequence[RequestRecord]
 
@@ -45,7 +50,7 @@ def results_of(done: Sequence[Done], study: Study, rtt_s: float, down_over_up: f
         findings.insert(0, Finding(f"{say[0].upper()}{say[1:]}{doubt}.", None, [IN_PROCESS, REMOTE], answers=True))
         findings += confirmed
         measured = [(one, split(one)) for one in (cells.get(BELOW), cells.get(ABOVE)) if one and one.requests]
-        linked, how_well = _links(cells, rows, model)
+        linked, how_well = _links(cells, rows, model, study.seed)
         findings += how_well
         tables += [*linked, *_costs(model, study)]
         points = [(one.summary["link"]["up_bps"], float(own.model().remote_s())) for one, own in measured]
@@ -204,14 +209,19 @@ def _confirmed(cells: dict[str, Done], seed: int, model: Model, rtt_s: float, do
     return [Finding(f"The predicted break-even {words} by measurement: {'; '.join(texts + also)}.", worst, evidence)]
 
 
-def _links(cells: dict[str, Done], rows: dict[str, list[RequestRecord]], model: Model) -> tuple[list[Table], list[Finding]]:
+def _links(cells: dict[str, Done], rows: dict[str, list[RequestRecord]], model: Model, seed: int) -> tuple[list[Table], list[Finding]]:
     """Prediction against measurement over every link, and whether it pays there."""
-    table, errors, pays = [], [], []
+    table, errors = [], []
+    pays: dict[str, list[tuple[str, str]]] = {faster: [] for faster in _FASTER}
     for name, one in cells.items():
         link = one.summary.get("link")
         if not link or not rows[name]:
             continue
-        own = split(one).model() if name in (ABOVE, BELOW) else sample_of(rows[IN_PROCESS], rows[name]).model()
+        by_turns = name in (ABOVE, BELOW)  # for the pictures of the prediction
+        both = split(one) if by_turns else sample_of(rows[IN_PROCESS], rows[name])
+        low_s, high_s = np.quantile(both.resampled(seed, other_pictures=not by_turns).gain_s(), (0.025, 0.975))
+        faster = "remote" if low_s > 0 else "local" if high_s < 0 else "neither"
+        own = both.model()
         measured, predicted = float(own.remote_s()), float(model.remote_s(link["up_bps"], link["down_bps"], link["rtt_s"]))
         table.append(
             {
@@ -223,12 +233,13 @@ def _links(cells: dict[str, Done], rows: dict[str, list[RequestRecord]], model: 
                 "predicted": show_seconds(predicted),
                 "difference": f"{100 * (predicted / measured - 1):+.1f} %",
                 "local": show_seconds(float(own.local_s)),
-                "faster": "remote" if measured < own.local_s else "local",
+                "faster": faster,
             }
         )
         errors.append((abs(predicted / measured - 1), name))
-        if name not in (ABOVE, BELOW):
-            pays.append((link["name"], measured < own.local_s))
+        if not by_turns:
+            ends = " to ".join(show_seconds(end_s) for end_s in sorted(abs(float(end_s)) for end_s in (low_s, high_s)))
+            pays[faster].append((name, link["name"] if faster == "neither" else f"{link['name']} (95 % confidence: by {ends})"))
     if not table:
         return [], []
     worst, where = max(errors)
@@ -239,11 +250,12 @@ def _links(cells: dict[str, Done], rows: dict[str, list[RequestRecord]], model: 
             [name for _, name in errors],
         )
     ]
-    for yes, words in ((True, "Remote is faster over"), (False, "Local is faster than remote over")):
-        names = [name for name, paid in pays if paid is yes]
-        if names:
-            findings.append(Finding(f"{words} {', '.join(names)}.", None, [f"{REMOTE}-{name}" for name in names], answers=True))
-    return [Table("places_links", "The model against the links", table, "Medians of each picture, mean over pictures.")], findings
+    for faster, words in _FASTER.items():
+        if pays[faster]:
+            text = f"{words} {', '.join(told for _, told in pays[faster])}."
+            findings.append(Finding(text, None, [name for name, _ in pays[faster]], answers=True))
+    note = "Medians of each picture, mean over pictures. Faster: neither, where the 95 % interval of the difference holds zero."
+    return [Table("places_links", "The model against the links", table, note)], findings
 
 
 def _costs(model: Model, study: Study) -> list[Table]:
@@ -268,4 +280,4 @@ def _energy(place: Place, busy_s: float) -> str:
 
 
 def _price(place: Place, busy_s: float) -> str:
-    return "" if place.price_per_hour is None else f"{1000 * place.price_per_hour * busy_s / 3600:.3g}"
+    return "" if place.price_per_hour is None else f"{place.currency} {show_money(1000 * place.price_per_hour * busy_s / 3600)}"

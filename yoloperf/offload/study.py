@@ -42,7 +42,7 @@ class LinkSpec:
 @dataclass(frozen=True)
 class Place:
     """A machine that can do the work: how the detector runs there. url: a service that is there already (then the rest only says what
-    it is); power_w and price_per_hour: where known."""
+    it is); power_w and price_per_hour: where known, the price in a currency (ISO 4217)."""
 
     name: str
     runtime: str = "auto"
@@ -51,6 +51,13 @@ class Place:
     url: str | None = None
     power_w: float | None = None
     price_per_hour: float | None = None
+    currency: str | None = None
+
+    def measured(self) -> dict[str, Any]:
+        """What a measurement depends on, as the settings of a cell hold it: what the place costs is stated, before or afterwards."""
+        plain = dataclasses.asdict(dataclasses.replace(self, power_w=None, price_per_hour=None))
+        del plain["currency"]  # while the other two stay as None: cells that were measured before it was a key keep their hash
+        return plain
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,8 @@ def read_study(path: Path) -> Study:
     _known(parts, PARTS, f"parts of {where}", "part")
     workload = choose(str(content.get("workload", DETECTION)), WORKLOADS, f"workload in {where}")
     local, remote = (_place(name, content.get(name), where) for name in ("local", "remote"))
+    if local.currency and remote.currency and local.currency != remote.currency:
+        raise UserError(f"{where} has prices in {local.currency} and in {remote.currency}: state both in one currency")
     if workload != DETECTION:
         _only_what_others_can(workload, (local, remote), parts, where)
     return Study(
@@ -127,6 +136,7 @@ def _place(name: str, value: Any, where: str) -> Place:
     content = _mapping(value, where)
     _known(content, [item.name for item in dataclasses.fields(Place)], where)
     precision, threads = content.get("precision"), content.get("threads")
+    price = _optional(content, "price_per_hour", where, zero=True)
     return Place(
         name=_name(content.get("name", name), f"name in {where}"),
         runtime=choose(str(content.get("runtime", Place.runtime)), RUNTIMES, f"runtime in {where}"),
@@ -134,7 +144,8 @@ def _place(name: str, value: Any, where: str) -> Place:
         threads=None if threads is None else _whole(threads, f"threads in {where}", 1),
         url=_url(content.get("url"), where),
         power_w=_optional(content, "power_w", where),
-        price_per_hour=_optional(content, "price_per_hour", where, zero=True),
+        price_per_hour=price,
+        currency=_currency(content.get("currency"), where, price),
     )
 
 
@@ -176,6 +187,14 @@ def _url(value: Any, where: str) -> str | None:
     if not isinstance(value, str) or not re.fullmatch(r"https?://[^/\s]+\S*", value):
         raise UserError(f"url in {where} must be the address of a service, such as http://host:8080, not {value!r}")
     return value.rstrip("/")
+
+
+def _currency(value: Any, where: str, price: float | None) -> str | None:
+    if value is None and price is not None:
+        raise UserError(f"price_per_hour in {where} lacks its currency: give currency: USD, or another of three letters")
+    if value is not None and not (isinstance(value, str) and re.fullmatch("[A-Z]{3}", value)):
+        raise UserError(f"currency in {where} must be an ISO code of three letters, such as USD, not {value!r}")
+    return value
 
 
 def _mapping(value: Any, where: str) -> dict[Any, Any]:
