@@ -1,11 +1,12 @@
 """RunDir: the only place that knows the names of the files of a run, and the only way to write them whole."""
 
+import contextlib
+import itertools
 import json
 import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +15,7 @@ from yoloperf.core.errors import UserError
 SUPERSEDED = "superseded"  # runs whose spec was changed since are moved below a folder of this name
 
 
-@contextmanager
+@contextlib.contextmanager
 def atomic_stream(path: Path) -> Iterator[IO[bytes]]:
     """A stream whose content replaces `path` as a whole when the block ends well: temporary file beside it, fsync, rename.
 
@@ -97,16 +98,29 @@ class RunDir:
 
 
 def free_folder(parent: Path, name: str) -> Path:
-    """The first of NAME, NAME2, NAME3, ... below `parent` that is not there yet."""
-    number = 1
-    while (parent / (name if number == 1 else f"{name}{number}")).exists():
-        number += 1
-    return parent / (name if number == 1 else f"{name}{number}")
+    """Make the first of NAME, NAME2, NAME3, ... below `parent` that is not there yet; after a digit NAME-2, NAME-3, ...
+
+    Raises UserError where it cannot be made.
+    """
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            folder = parent / (name if number == 1 else f"{name}{_dash(name)}{number}")
+            with contextlib.suppress(FileExistsError):  # taken, perhaps by a process that looked at the same time
+                folder.mkdir()
+                return folder
+    except OSError as error:
+        raise UserError(f"cannot make a folder in {parent}: {error.strerror}; choose another folder") from error
+    raise AssertionError("numbers have no end")
+
+
+def _dash(name: str) -> str:
+    return "-" if name[-1:].isdigit() else ""
 
 
 def newest_folder(parent: Path, name: str) -> Path:
-    """Of NAME, NAME2, NAME3, ... the run folder whose last checkpoint was written last. Raises UserError where none has one."""
-    numbered = re.compile(re.escape(name) + r"\d*")
+    """Of the folders that `free_folder` made, the one whose last checkpoint was written last. Raises UserError where none has one."""
+    numbered = re.compile(rf"{re.escape(name)}({_dash(name)}([2-9]|[1-9]\d+))?")
     runs = [RunDir(path) for path in parent.glob("*") if numbered.fullmatch(path.name)]
     found = [run for run in runs if run.last_weights.is_file()]
     if not found:
