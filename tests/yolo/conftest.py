@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -81,15 +81,18 @@ def make_trainer(make_dataset: Callable[..., Path], tmp_path: Path) -> Iterator[
     with ThreadPoolExecutor(1) as pool:
         images = open_images(split, "shapes-train", 64, "ram", cache_folder(config), 1)
 
-        def make(name: str, precision: str = "fp32", optimizer: str = "adamw", accumulate: int = 1) -> Trainer:
+        def make(
+            name: str, precision: str = "fp32", optimizer: str = "adamw", accumulate: int = 1, names: Sequence[str] = (), cfg: str = SMALL
+        ) -> Trainer:
             torch.manual_seed(0)
-            network, cpu = Darknet(SMALL), torch.device("cpu")
+            network, cpu = Darknet(cfg), torch.device("cpu")
             spec = TrialSpec(data=str(data), cfg="yolov3-tiny", batch_size=3, img_size=64, epochs=9, accumulate=accumulate)
             recipe = load_recipe("default")
             recipe = type(recipe)(**(vars(recipe) | {"optimizer": optimizer}))
             compute = Compute(cpu, "bf16" if precision == "fp16" else precision, 1)
             world, rundir = World(cpu), RunDir(tmp_path / name)
-            trainer = Trainer(spec, recipe, network, list(config.names), compute, split, images, pool, rundir, Interrupts(), world)
+            classes = list(names or config.names)
+            trainer = Trainer(spec, recipe, network, classes, compute, split, images, pool, rundir, Interrupts(), world)
             trainer.optimizer = Optimizer(trainer.network, recipe, capturable=True)
             trainer.scaler = torch.amp.GradScaler("cpu", enabled=precision == "fp16")  # bf16 stands in: no CPU trains in fp16
             return trainer

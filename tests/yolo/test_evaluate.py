@@ -1,5 +1,7 @@
 import contextlib
 import io
+import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,16 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from tests.yolo.conftest import SMALL
+from yoloperf.cli import main
 from yoloperf.datasets.config import load_data_config
 from yoloperf.datasets.labels import Split, load_split
 from yoloperf.yolo.cfg import load_cfg
+from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.evaluate import CONFIDENCE, NMS_IOU, detect_split, score
 from yoloperf.yolo.images import PAD, open_images, read_image
 from yoloperf.yolo.runtimes import make_runtime
-from yoloperf.yolo.weights import load_weights
+from yoloperf.yolo.weights import Checkpoint, load_weights, save_checkpoint
 
 IMG_SIZE = 416
 
@@ -128,6 +133,59 @@ def test_nothing_found_is_zero_and_nothing_to_find_is_none() -> None:
     assert score(split, iter(empty)).map50 == 0
     nothing = Split(split.images, split.sizes, [np.zeros((0, 5), np.float32)] * 12, [], "")
     assert score(nothing, iter(empty)).map50 is None
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    """A network of 64 px that has seen nothing, with outputs large enough that its classes differ."""
+    torch.manual_seed(0)
+    network = Darknet(SMALL)
+    for head in network.head_convolutions():
+        torch.nn.init.normal_(head.weight, 0, 2)
+    save_checkpoint(tmp_path / "w.pt", Checkpoint(SMALL, network.state_dict(), ["disc", "square"], 64))
+    return str(tmp_path / "w.pt")
+
+
+def _evaluated(capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, float]:
+    assert main(["evaluate", "--device", "cpu", "--precision", "fp32", "--json", *flags]) == 0
+    scores: dict[str, float] = json.loads(capsys.readouterr().out)
+    return scores
+
+
+def test_side_and_classes_are_those_of_the_weights(
+    weights: str, make_dataset: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A data set that numbers the same classes otherwise has the same score."""
+    data = make_dataset(val=12)
+    wanted = _evaluated(capsys, "--weights", weights, "--data", str(data), "--img", "64")
+    assert wanted["map50"] > 0
+    assert _evaluated(capsys, "--weights", weights, "--data", str(data)) == wanted
+    data.write_text(data.read_text().replace("disc, square", "square, disc"))
+    for labels in (data.parent / "shapes" / "labels" / "val").iterdir():
+        rows = [line.split() for line in labels.read_text().splitlines()]
+        labels.write_text("".join(" ".join([str(1 - int(label)), *box]) + "\n" for label, *box in rows))
+    assert _evaluated(capsys, "--weights", weights, "--data", str(data)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--batch", "0"], "--batch must be at least 1, not 0"),
+        (["--threads", "0"], "threads must be at least 1, not 0"),
+        (["--img", "0"], "img_size must be a whole number of at least 1, not 0"),
+        (["--cfg", "yolov3"], "carries its own cfg, which is not yolov3: leave out --cfg"),
+        ([], "w.pt was trained to find 'square' where shapes has 'ring': give weights trained on it"),
+    ],
+)
+def test_bad_input(
+    flags: list[str], message: str, weights: str, make_dataset: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_dataset()
+    if not flags:
+        data.write_text(data.read_text().replace("square", "ring"))
+    assert main(["evaluate", "--weights", weights, "--data", str(data), "--device", "cpu", *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
 
 
 def _opencv_detections(split: Split, weights: Path, cfg: Path) -> list[np.ndarray]:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,9 +17,11 @@ import torch
 from yoloperf.core.events import read
 from yoloperf.core.rundir import RunDir
 from yoloperf.yolo import train, trainer
+from yoloperf.yolo.cfg import load_cfg
+from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.train import main
 from yoloperf.yolo.trainer import Trainer
-from yoloperf.yolo.weights import load_weights
+from yoloperf.yolo.weights import Checkpoint, load_weights, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 MakeDataset = Callable[..., Path]
@@ -265,6 +268,64 @@ def test_resume_without_a_folder_goes_on_in_the_newest(
     assert "continuing after epoch 0 and 1 steps" in capsys.readouterr().out
     assert sorted(path.name for path in Path("runs/train").iterdir()) == ["exp", "exp-other", "exp2", "exp3"]
     assert load_weights(RunDir("runs/train/exp3").last_weights).training["epochs_done"] == 2
+
+
+def test_a_finished_run_is_not_replaced(make_dataset: MakeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = _flags(make_dataset(), tmp_path / "run", epochs=1)
+    assert main(flags) == 0
+    before = RunDir(tmp_path / "run").last_weights.read_bytes()
+    assert main(flags) == 2
+    assert "holds a run already: --resume goes on with it, or choose another --save-dir" in capsys.readouterr().err
+    assert RunDir(tmp_path / "run").last_weights.read_bytes() == before
+
+
+def test_weights_of_another_network_give_what_fits(make_dataset: MakeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--cfg is what is trained, whichever network the .pt is of."""
+    cfg = load_cfg("yolov3-tiny")
+    state = Darknet(cfg).state_dict()
+    save_checkpoint(tmp_path / "w.pt", Checkpoint(cfg, state))
+    (tmp_path / "narrow.cfg").write_text(cfg.replace("filters=1024", "filters=256"))
+    assert main(_flags(make_dataset(), tmp_path / "run", epochs=1, weights=tmp_path / "w.pt", cfg=tmp_path / "narrow.cfg")) == 0
+    assert re.search(r"weights: transferred \d\d/70 items from w\.pt, which is another network than .*narrow\.cfg", capsys.readouterr().out)
+    assert load_weights(RunDir(tmp_path / "run").last_weights).state["layers.12.conv.weight"].shape == (256, 512, 3, 3)
+
+
+def test_goes_on_when_nobody_reads_on(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    """`train.py | head -1`: what is said later is lost, what is learned is not."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *_flags(make_dataset(), tmp_path / "run")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == ("", 0)
+    process.stderr.close()
+    assert load_weights(RunDir(tmp_path / "run").last_weights).training["epochs_done"] == 2
+
+
+def test_ctrl_c_at_the_start_is_no_traceback(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-v", str(ROOT / "train.py")], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if "import 'torch." in line and process.poll() is None:
+            process.send_signal(signal.SIGINT)
+    process.stderr.close()
+    assert process.wait() == -signal.SIGINT and not any("Traceback" in line for line in said)
+
+
+def test_images_that_cannot_be_decoded_leave_no_folder(
+    make_dataset: MakeDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_dataset()
+    picture = tmp_path / "shapes" / "images" / "train" / "3.png"
+    picture.write_bytes(picture.read_bytes()[:60])
+    assert main(_flags(data, tmp_path / "run")) == 2
+    assert "3.png is no readable image" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_batch_is_the_batch_that_is_stepped(make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.yolo.conftest import SMALL
 from yoloperf.core.errors import UserError
 from yoloperf.yolo.trainer import Trainer
+from yoloperf.yolo.weights import load_weights, save_checkpoint
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -27,12 +29,38 @@ def test_a_checkpoint_that_cannot_be_resumed_says_what_to_do(make_trainer: MakeT
     one, other = make_trainer("run"), make_trainer("run", accumulate=2)
     one.run_epoch(lambda: None)
     one._save_last()
-    with pytest.raises(UserError, match=r"other settings \(accumulate 1 -> 2\): choose another --save-dir"):
+    with pytest.raises(UserError, match=r"other settings \(accumulate 1 -> 2\): choose another --save-dir, or delete it to begin anew$"):
         other.resume()
+    for changed, message in (
+        (make_trainer("run", optimizer="sgd"), r"\(optimizer 'adamw' -> 'sgd'\)"),
+        (make_trainer("run", names=["square", "disc"]), r"\(names \['disc', 'square'\] -> \['square', 'disc'\]\)"),
+        (make_trainer("run", cfg=SMALL.replace("30,30", "40,40")), r"\(cfg\)"),
+    ):
+        with pytest.raises(UserError, match=message):
+            changed.resume()
     last = one.rundir.last_weights
     last.write_bytes(last.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"^cannot resume, .*last\.pt is no whole checkpoint: delete it, and the training begins anew$"):
         one.resume()
+
+
+def test_a_checkpoint_that_does_not_know_its_recipe_is_resumed(make_trainer: MakeTrainer) -> None:
+    """As those were that an earlier version wrote."""
+    one, other = make_trainer("run"), make_trainer("run")
+    one.run_epoch(lambda: None)
+    one._save_last()
+    checkpoint = load_weights(one.rundir.last_weights)
+    del checkpoint.training["recipe"]
+    save_checkpoint(one.rundir.last_weights, checkpoint)
+    other.resume()
+    assert other.step == 3
+
+
+def test_a_single_value_a_channel_is_too_little(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer("run")
+    one_cell = torch.zeros(1, 16, 16, 3, dtype=torch.uint8), torch.zeros(1, 1, 5)
+    with pytest.raises(UserError, match="a batch of one image of 64 px is too little to train with: choose a larger --img"):
+        trainer.train_step(one_cell)
 
 
 def test_an_accumulated_step_takes_the_mean_gradient_of_its_batches(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,7 @@
+import errno
+import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -10,6 +13,8 @@ from yoloperf.core.errors import UserError
 from yoloperf.yolo.boxes import decode
 from yoloperf.yolo.cfg import CFG_FOLDER, load_cfg, with_classes
 from yoloperf.yolo.darknet import Darknet
+from yoloperf.yolo.images import read_image
+from yoloperf.yolo.recipe import load_recipe
 from yoloperf.yolo.weights import (
     Checkpoint,
     find_weights,
@@ -128,6 +133,45 @@ def test_an_only_class_joins_as_a_fresh_one() -> None:
     for before, source, after in zip(fresh, old.head_convolutions(), joined.head_convolutions(), strict=True):
         known, rows = source.weight.view(3, 6, -1), after.weight.view(3, 7, -1)
         assert torch.equal(rows[:, :5], known[:, :5]) and torch.equal(rows[:, 5:], before[:, 5:])
+
+
+def test_a_checkpoint_is_of_its_own_network(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "a.pt", Checkpoint(SMALL, Darknet(SMALL).state_dict(), ["a", "b"]))
+    with pytest.raises(UserError, match=r"a\.pt carries its own cfg, which is not yolov3: leave out --cfg"):
+        load_weights(tmp_path / "a.pt", "yolov3")
+    assert load_weights(tmp_path / "a.pt", "yolov3-tiny").cfg == load_weights(tmp_path / "a.pt", "yolov3", to_start=True).cfg == SMALL
+
+
+def test_the_first_layers_alone_are_a_start(tmp_path: Path) -> None:
+    """As of darknet53.conv.74: a header, and what comes first in the file of the whole network."""
+    network = Darknet(SMALL)
+    save_darknet(tmp_path / "a.weights", network)
+    states = [network.layers[number].state_dict() for number in range(9)]
+    values = sum(tensor.numel() for state in states for tensor in state.values() if tensor.is_floating_point())
+    (tmp_path / "a.conv.9").write_bytes((tmp_path / "a.weights").read_bytes()[: 20 + 4 * values])
+    (tmp_path / "a.cfg").write_text(SMALL)
+    checkpoint = load_weights(tmp_path / "a.conv.9", str(tmp_path / "a.cfg"), to_start=True)
+    assert {int(name.split(".")[1]) for name in checkpoint.state} == {0, 2, 4, 6, 8} and not checkpoint.whole
+    fresh = Darknet(SMALL)
+    copied, _ = transfer(checkpoint.state, fresh)
+    assert copied == 5 * 6 and torch.equal(fresh.convolutions()[4].conv.weight, network.convolutions()[4].conv.weight)
+    with pytest.raises(UserError, match="first layers alone: begin with it, train.py"):
+        load_weights(tmp_path / "a.conv.9", str(tmp_path / "a.cfg"))
+
+
+@pytest.mark.parametrize(
+    "read", [lambda path: load_darknet(path, SMALL), lambda path: load_cfg(str(path)), lambda path: load_recipe(str(path)), read_image]
+)
+def test_a_file_that_may_not_be_read_is_said(read: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: object, **named: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    path = tmp_path / "a"
+    path.write_bytes(b"")
+    for method in ("read_bytes", "read_text"):
+        monkeypatch.setattr(Path, method, refuse)
+    with pytest.raises(UserError, match=r"cannot read .*a: Permission denied$"):
+        read(path)
 
 
 def test_study_name_finds_darknet_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

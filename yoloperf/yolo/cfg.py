@@ -133,6 +133,21 @@ def head_filters(yolo: Section) -> int:
     return len(yolo.numbers("mask")) * (5 + yolo.integer("classes"))
 
 
+def same_network(one: str, other: str) -> bool:
+    """Whether two cfgs have the same layers and anchors, so that weights of one are those of the other, the heads' classes aside."""
+    return _layers(one) == _layers(other)
+
+
+def _layers(text: str) -> list[tuple[str, dict[str, str]]]:
+    sections = parse_cfg(text)[1:]
+    layers = []
+    for section, after in zip(sections, [*sections[1:], None], strict=True):
+        unlike = {"filters"} if after and after.kind == "yolo" else {"classes", "new_coords", "num"} if section.kind == "yolo" else set()
+        keys = _READ.get(section.kind, set()) - unlike
+        layers.append((section.kind, {key: "".join(value.split()) for key, value in section.values.items() if key in keys}))
+    return layers
+
+
 def with_classes(text: str, classes: int, keep_decoding: bool = False) -> str:
     """The cfg with heads for another number of classes.
 

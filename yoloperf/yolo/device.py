@@ -95,6 +95,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def prepare(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Compute:
     """Choose device and precision and set the process up for them. Raises UserError where they cannot be had."""
     keep_memory()
+    if threads is not None and threads < 1:
+        raise UserError(f"threads must be at least 1, not {threads}: leave it out to use every core")
     threads = threads or max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)

@@ -85,7 +85,7 @@ def _export(args: argparse.Namespace) -> Result:
     if args.output.suffix != ".onnx":
         raise UserError(f"{args.output} is no name for an ONNX file: let it end in .onnx")
     checkpoint = load_weights(find_weights(args.weights), args.cfg)
-    img_size = args.img_size or checkpoint.img_size or 416
+    img_size = (checkpoint.img_size or 416) if args.img_size is None else args.img_size
     check_img_size(img_size)
     result = export_onnx(checkpoint, args.output, img_size, args.check)
     print(f"{args.output}: {result['bytes']:,} bytes, opset {result['opset']}, {img_size} px, {len(checkpoint.class_names())} classes")

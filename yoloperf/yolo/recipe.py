@@ -1,5 +1,6 @@
 """Recipe: how a detector is trained. One YAML in cfg/hyp/; docs/decisions.md says how the default was found."""
 
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -38,16 +39,45 @@ class Recipe:
     flipud: float  # probability
 
 
+_ANY = 0.0, math.inf
+_PART = 0.0, 1.0
+_LEAST = 1e-9  # greater than 0
+_LIMITS = {  # smallest and largest value with which a training is one
+    "lr0": (_LEAST, math.inf),
+    "lrf": _ANY,
+    "momentum": (0.0, 0.9999),
+    "weight_decay": _ANY,
+    "warmup_epochs": _ANY,
+    "ema_decay": _PART,
+    "ema_ramp_steps": (_LEAST, math.inf),
+    "box": _ANY,
+    "obj": _ANY,
+    "cls": _ANY,
+    "anchor_ratio": (1.0, math.inf),
+    "mosaic": _PART,
+    "plain_epochs": _PART,
+    "hue": _PART,
+    "saturation": _PART,
+    "value": _PART,
+    "translate": _PART,
+    "scale": (0.0, 0.99),  # at 1 a picture may shrink to nothing
+    "fliplr": _PART,
+    "flipud": _PART,
+}
+
+
 def load_recipe(name: str) -> Recipe:
-    """Recipe by path or by its name in cfg/hyp/. Raises UserError for unknown names, unknown or missing keys."""
+    """Recipe by path or by its name in cfg/hyp/. Raises UserError for unknown names, unknown or missing keys, values out of range."""
     path = Path(name)
     if not path.is_file():
         names = [known.stem for known in FOLDER.glob("*.yaml")]
         path = FOLDER / f"{choose(path.stem if path.parent == Path() else name, names, 'recipe')}.yaml"
     try:
         values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"recipe {path} is no YAML: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
     if not isinstance(values, dict):
         raise UserError(f"recipe {path} holds no keys")
     names = [item.name for item in fields(Recipe)]
@@ -62,4 +92,9 @@ def load_recipe(name: str) -> Recipe:
         numbers = {item.name: float(values[item.name]) for item in fields(Recipe) if item.type == "float" or item.type is float}
     except (TypeError, ValueError) as error:
         raise UserError(f"recipe {path}: {error}") from error
+    for key, number in numbers.items():
+        least, most = _LIMITS[key]
+        if not least <= number <= most or math.isinf(number):
+            bounds = "above 0" if least == _LEAST else f"at least {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
+            raise UserError(f"recipe {path}: {key} must be {bounds}, not {number:g}")
     return Recipe(**{**values, **numbers})

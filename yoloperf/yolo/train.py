@@ -29,11 +29,11 @@ from yoloperf.core.spec import TrialSpec
 from yoloperf.datasets.cache import cache_folder
 from yoloperf.datasets.config import DataConfig, load_data_config
 from yoloperf.datasets.labels import Split, load_split
-from yoloperf.yolo.cfg import load_cfg, with_classes
+from yoloperf.yolo.cfg import load_cfg, same_network, with_classes
 from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.device import choose_device, prepare
 from yoloperf.yolo.images import open_images
-from yoloperf.yolo.interrupt import ASKING, Interrupts, Stopped
+from yoloperf.yolo.interrupt import Interrupts, Stopped, asking, outlasting
 from yoloperf.yolo.profile import empty_summary, mark_steps, profile_steps, show_profile, write_profile
 from yoloperf.yolo.recipe import load_recipe
 from yoloperf.yolo.trainer import EpochResult, Trainer
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     specs.add_flags(flags)
-    flags.add_argument("--save-dir", type=Path, help="run folder (default: runs/train/NAME, numbered when it is taken)")
+    flags.add_argument("--save-dir", type=Path, help="run folder, a new one unless --resume (default: runs/train/NAME, numbered)")
     flags.add_argument("--name", default="exp", help="name of the run folder below runs/train (default: exp)")
     flags.add_argument(
         "--resume",
@@ -79,14 +79,15 @@ def main(argv: list[str] | None = None) -> int:
         interrupts = Interrupts()
         if rank() > 0:
             return _follow(spec, args, interrupts)
-        with interrupts.listening():
+        with interrupts.listening(), outlasting():
             return run(spec, args, interrupts)
     except UserError as error:
         if rank() == 0:
             print(f"train.py: {error}", file=sys.stderr)
         return 2
     except Stopped as stopped:
-        print(f"train.py: stopped by {stopped.signal.name}", file=sys.stderr)
+        with outlasting():
+            print(f"train.py: stopped by {stopped.signal.name}", file=sys.stderr)
         return stopped.exit_code
 
 
@@ -100,7 +101,7 @@ def _become_torchrun(processes: int, argv: list[str]) -> NoReturn:
 
 def _follow(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> int:
     """What every process but the first does: the same, in silence, stopping when the first one says so."""
-    for number in ASKING:
+    for number in asking():
         signal.signal(number, signal.SIG_IGN)
     with contextlib.redirect_stdout(io.StringIO()):
         return run(spec, args, interrupts)
@@ -115,15 +116,16 @@ def run(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> in
     config = load_data_config(spec.data)
     network, transferred = _network(spec, config)
     train, val = load_split(config, "train"), load_split(config, "val")
-    choose_folder = newest_folder if args.resume else free_folder
-    rundir = RunDir(world.agree(args.save_dir or choose_folder(Path("runs/train"), args.name)))
-    if world.main:
-        _check_writable(rundir)
+    if args.save_dir and not args.resume and RunDir(args.save_dir).last_weights.exists():
+        raise UserError(f"{args.save_dir} holds a run already: --resume goes on with it, or choose another --save-dir")
     workers = spec.workers or available_cores()
     folder = cache_folder(config)
     with ThreadPoolExecutor(workers) as pool:
         images = open_images(train, f"{config.name}-train", spec.img_size, spec.cache, folder, workers)
         val_images = open_images(val, f"{config.name}-val", spec.img_size, spec.cache, folder, workers)
+        rundir = RunDir(world.agree(_folder(args) if world.main or args.resume else None))  # now: an error before leaves no folder
+        if world.main:
+            _check_writable(rundir)
         trainer = Trainer(spec, recipe, network, list(config.names), compute, train, images, pool, rundir, interrupts, world)
         if args.no_cuda_graph:
             trainer.drop_graph("switched off")
@@ -175,6 +177,12 @@ def run(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> in
     return 0
 
 
+def _folder(args: argparse.Namespace) -> Path:
+    if args.save_dir:
+        return Path(args.save_dir)
+    return (newest_folder if args.resume else free_folder)(Path("runs/train"), args.name)
+
+
 def _network(spec: TrialSpec, config: DataConfig) -> tuple[Darknet, str]:
     """The network with the data set's classes, and a note on where its weights come from."""
     torch.manual_seed(spec.seed)
@@ -183,12 +191,14 @@ def _network(spec: TrialSpec, config: DataConfig) -> tuple[Darknet, str]:
         network = Darknet(with_classes(load_cfg(spec.cfg), classes))
         return network, "from scratch"
     path = find_weights(spec.weights)
-    checkpoint = load_weights(path, spec.cfg)
+    checkpoint = load_weights(path, spec.cfg, to_start=True)
+    other = bool(spec.cfg) and not same_network(load_cfg(spec.cfg), checkpoint.cfg)
     known = checkpoint.class_names()
-    extends = set(known) < set(config.names)  # a joined data set: what was learned about its other classes stays
-    network = Darknet(with_classes(checkpoint.cfg, classes, keep_decoding=extends))
+    # a joined data set: what was learned about its other classes stays
+    extends = set(known) < set(config.names) and not other and checkpoint.whole
+    network = Darknet(with_classes(load_cfg(spec.cfg) if other else checkpoint.cfg, classes, keep_decoding=extends))
     copied, total = transfer(checkpoint.state, network)
-    note = f"transferred {copied}/{total} items from {path.name}"
+    note = f"transferred {copied}/{total} items from {path.name}" + (f", which is another network than {spec.cfg}" if other else "")
     if extends:
         transfer_heads(checkpoint, network, config.names)
         note += f", and the heads' {len(known)} classes"

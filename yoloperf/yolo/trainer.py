@@ -15,6 +15,7 @@ from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import RunDir
 from yoloperf.core.spec import TrialSpec
 from yoloperf.datasets.labels import Split
+from yoloperf.yolo.cfg import parse_cfg
 from yoloperf.yolo.clock import StepClock
 from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.device import Compute
@@ -150,7 +151,13 @@ class Trainer:
         """
         if last_of_sum:
             self.optimizer.set_lr(self.learning_rate())
-        parts = self.graph(*batch) if self.graph else self.device_step(*batch, last_of_sum, in_sum)
+        try:
+            parts = self.graph(*batch) if self.graph else self.device_step(*batch, last_of_sum, in_sum)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):  # PyTorch's batch norm
+                raise
+            enough = "choose a larger --img, or a --batch that leaves no image over by itself"
+            raise UserError(f"a batch of one image of {self.spec.img_size} px is too little to train with: {enough}") from error
         if last_of_sum:
             self.averaged.update()
             self.step += 1
@@ -224,6 +231,7 @@ class Trainer:
         """Write what a resumed training needs: in the middle of an epoch its finished steps, after the last epoch only the weights."""
         progress = {
             "spec": asdict(self.spec),
+            "recipe": asdict(self.recipe),
             "epochs_done": self.epochs_done,
             "step": self.step,
             "best": self.best,
@@ -240,7 +248,10 @@ class Trainer:
         self._save(self.rundir.last_weights, progress)
 
     def resume(self) -> None:
-        """Continue from the run folder's last checkpoint if there is one. Raises UserError where it is broken or of another spec."""
+        """Continue from the run folder's last checkpoint if there is one.
+
+        Raises UserError where it is broken, or of another spec, recipe, network or other classes.
+        """
         path: Path = self.rundir.last_weights
         if not path.is_file():
             return
@@ -249,13 +260,14 @@ class Trainer:
         except UserError as error:
             raise UserError(f"cannot resume, {path} is no whole checkpoint: delete it, and the training begins anew") from error
         progress = checkpoint.training
-        if progress["spec"] != asdict(self.spec):
-            changed = [
-                f"{key} {old!r} -> {asdict(self.spec).get(key)!r}"
-                for key, old in progress["spec"].items()
-                if asdict(self.spec).get(key) != old
-            ]
-            raise UserError(f"{path} was trained with other settings ({', '.join(changed)}): choose another --save-dir")
+        before = progress["spec"] | progress.get("recipe", {}) | {"names": checkpoint.names}  # older ones lack the recipe
+        now = asdict(self.spec) | asdict(self.recipe) | {"names": self.names}
+        changed = [f"{key} {old!r} -> {now.get(key)!r}" for key, old in before.items() if now.get(key) != old]
+        if parse_cfg(checkpoint.cfg) != parse_cfg(self.network.cfg):
+            changed.append("cfg")
+        if changed:
+            otherwise = "choose another --save-dir, or delete it to begin anew"
+            raise UserError(f"{path} was trained with other settings ({', '.join(changed)}): {otherwise}")
         self.averaged.network.load_state_dict(checkpoint.state)
         if "network" in progress:
             self.network.load_state_dict(progress["network"])

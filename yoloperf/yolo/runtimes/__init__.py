@@ -49,7 +49,7 @@ def make_runtime(
     Sets the process up as `device.prepare` does. Raises UserError where runtime, device, precision or image size cannot be had.
     """
     choose(name, RUNTIMES, "runtime")
-    img_size = img_size or checkpoint.img_size or 416
+    img_size = (checkpoint.img_size or 416) if img_size is None else img_size
     check_img_size(img_size)
     compute = prepare(device, precision, threads)
     name = _fastest(compute) if name == "auto" else name
