@@ -45,9 +45,23 @@ def test_raw_logs_count_for_more_than_a_table_beside_them(tmp_path: Path, runs_c
 
 def test_nan_and_infinity_are_absent(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
-    path.write_text("run_id,user_s,wall_s,map50,batch_size\na,nan,inf,0.5,4\n")
+    path.write_text("run_id,user_s,wall_s,map50,batch_size,max_rss_bytes,gpu_mem_bytes\na,nan,inf,0.5,4,inf,nan\n")
     (run,) = load([path]).runs
     assert (run.user_s, run.wall_s, run.map50, run.batch_size) == (None, None, 0.5, 4)
+    assert (run.max_rss_bytes, run.gpu_mem_bytes) == (None, None)
+
+
+def test_an_epoch_that_is_there_twice_counts_once(runs_csv: Path, epochs: list[EpochRecord]) -> None:
+    path = runs_csv.with_name("epochs.csv")
+    path.write_text(to_csv(EpochRecord, [*epochs, *epochs]))
+    assert load([runs_csv]).epochs == epochs
+
+
+def test_a_table_with_the_mark_of_a_spreadsheet_is_read(runs_csv: Path, study: list[RunRecord], epochs: list[EpochRecord]) -> None:
+    for path in (runs_csv, runs_csv.with_name("epochs.csv")):
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    records = load([runs_csv])
+    assert (records.runs, records.epochs) == (study, epochs)
 
 
 def test_columns_of_another_version(tmp_path: Path) -> None:
@@ -64,6 +78,7 @@ def test_columns_of_another_version(tmp_path: Path) -> None:
     [
         (b"", "no column run_id"),
         (b"a,b\n1,2\n", "no column run_id"),
+        (b"run_id;wall_s\na;1,5\n", "semicolons: save it with commas"),
         (b"run_id\n", "no run in"),
         (b"run_id,batch_size\na,four\n", "four"),
         (b"run_id\n\xff\xfe\n", "cannot read"),

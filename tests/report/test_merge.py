@@ -6,6 +6,7 @@ import pytest
 
 from yoloperf.cli import main
 from yoloperf.core.record import EpochRecord, KernelRecord, RunRecord, from_csv, to_csv
+from yoloperf.report.load import load
 from yoloperf.report.merge import cell, parts, unlike
 
 
@@ -47,10 +48,22 @@ def test_two_platforms_become_one_table_that_names_what_is_missing(tmp_path: Pat
     merged = from_csv(RunRecord, out.read_text())
     assert {run.run_id for run in merged} == {"cluster/study/a", "cluster/study/b", "colab/study/a", "colab/study/c"}
     assert {run.images_per_s for run in merged if run.run_id == "colab/study/a"} == {41.5}
-    assert [record.run_id for record in from_csv(EpochRecord, out.with_name("epochs.csv").read_text())] == [
+    assert [record.run_id for record in from_csv(EpochRecord, out.with_name("study-epochs.csv").read_text())] == [
         *("cluster/study/a", "cluster/study/b", "colab/study/a")
     ]
-    assert from_csv(KernelRecord, out.with_name("kernels.csv").read_text()) == kernels
+    assert from_csv(KernelRecord, out.with_name("study-kernels.csv").read_text()) == kernels
+    assert (load([out]).epochs, load([out]).kernels) == (load([tmp_path / "logs", other]).epochs, kernels)
+
+
+def test_merging_leaves_the_epochs_and_kernels_of_another_table_alone(tmp_path: Path) -> None:
+    rows = [trial("colab", "a")]
+    epochs, kernels = [EpochRecord(run_id=rows[0].run_id, epoch=1)], [KernelRecord(run_id=rows[0].run_id, name="conv")]
+    parsed = tables(tmp_path / "here", rows, epochs, kernels)
+    other = tables(tmp_path / "other", [trial("cluster", "a")])
+    before = {path: path.read_text() for path in parsed.parent.iterdir()}
+    assert main(["merge", str(other), "-o", str(parsed.with_name("study.csv"))]) == 0
+    assert {path: path.read_text() for path in before} == before
+    assert load([parsed.with_name("study.csv")]).epochs == [], "those beside it are of runs.csv"
 
 
 def test_merging_again_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ as one table, and a part of it elsewhere would be a second place to look for a c
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -335,7 +336,7 @@ def to_csv(record_type: type, records: Iterable[Any]) -> str:
 
 
 def from_csv(record_type: type[Record], text: str) -> list[Record]:
-    """Read what to_csv wrote. A column that this version does not know is left out; one that it lacks is None."""
+    """Read what to_csv wrote. A column that this version does not know is left out; one that it lacks is None, and so is NaN or infinity."""
     kinds = {name: _kind(item) for name, item in columns(record_type).items()}
     records = []
     for row in csv.DictReader(io.StringIO(text)):
@@ -346,6 +347,7 @@ def from_csv(record_type: type[Record], text: str) -> list[Record]:
 
 def _kind(item: Field[Any]) -> Callable[[str], Any]:
     name = str(item.type)
-    if name.startswith("int"):
-        return lambda cell: int(float(cell))
-    return float if name.startswith("float") else str
+    if not name.startswith(("int", "float")):
+        return str
+    number = int if name.startswith("int") else float
+    return lambda cell: number(value) if math.isfinite(value := float(cell)) else None

@@ -2,16 +2,15 @@
 
 import csv
 import io
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from yoloperf.core.errors import UserError
 from yoloperf.core.record import SCHEMA_VERSION, EpochRecord, KernelRecord, Record, RunRecord, columns, from_csv
 from yoloperf.parsing.parse import parse_paths
 
-RUNS, EPOCHS, KERNELS = "runs.csv", "epochs.csv", "kernels.csv"
+RUNS = "runs.csv"
 _READING = {"source", "format", "schema_version", "rejected_lines", "unknown_lines", "notes"}
 
 
@@ -32,7 +31,7 @@ class Records:
 
 
 def load(paths: Sequence[Path]) -> Records:
-    """Read runs.csv files (epochs.csv and kernels.csv beside them come along), run folders, single logs, and folders of all these.
+    """Read tables of runs (their epochs and kernels come along, see `read_beside`), run folders, single logs, and folders of all these.
 
     In a folder the raw logs count: a runs.csv there is read only where no log lies at or below its own folder. A run that
     two paths give counts once, with what either knows of it. Raises UserError where a path is missing, cannot be read or
@@ -70,8 +69,26 @@ def _united(first: RunRecord, second: RunRecord, path: Path) -> RunRecord:
     return RunRecord(**values)
 
 
+def is_table(path: Path) -> bool:
+    """Whether a path that was given names a table of runs, whatever that is called; in a folder only runs.csv is one."""
+    return path.suffix == ".csv" and path.is_file()
+
+
+def beside(table: Path) -> tuple[Path, Path]:
+    """Where the epochs and kernels of a table of runs belong: epochs.csv beside runs.csv, study-epochs.csv beside study.csv."""
+    lead = "" if table.name == RUNS else f"{table.stem}-"
+    return table.with_name(f"{lead}epochs.csv"), table.with_name(f"{lead}kernels.csv")
+
+
+def read_beside(table: Path) -> tuple[Path | None, Path | None]:
+    """The epochs and kernels that are read with a table: its own, or else epochs.csv and kernels.csv beside it."""
+    common = beside(table.with_name(RUNS))
+    epochs, kernels = (next(filter(Path.is_file, pair), None) for pair in zip(beside(table), common, strict=True))
+    return epochs, kernels
+
+
 def _load_one(path: Path) -> Iterator[Records]:
-    if path.suffix == ".csv" and path.is_file():
+    if is_table(path):
         yield _load_tables(path)
         return
     result = parse_paths([path])
@@ -83,34 +100,35 @@ def _load_one(path: Path) -> Iterator[Records]:
 
 
 def _load_tables(path: Path) -> Records:
-    epochs, kernels = path.with_name(EPOCHS), path.with_name(KERNELS)
+    epochs, kernels = read_beside(path)
     return Records(
         read_csv(RunRecord, path),
-        read_csv(EpochRecord, epochs) if epochs.is_file() else [],
-        read_csv(KernelRecord, kernels) if kernels.is_file() else [],
+        _once(read_csv(EpochRecord, epochs)) if epochs else [],
+        read_csv(KernelRecord, kernels) if kernels else [],
     )
 
 
+def _once(epochs: list[EpochRecord]) -> list[EpochRecord]:
+    """Every epoch of a run once: two tables joined by hand have it twice, and its time would count twice."""
+    return list({(record.run_id, record.epoch): record for record in epochs}.values())
+
+
 def read_csv(kind: type[Record], path: Path) -> list[Record]:
-    """The records in a CSV file that `yoloperf parse` wrote. A NaN or infinity is absent.
+    """The records in a CSV file that `yoloperf parse` wrote.
 
     Raises UserError where the file is no such CSV, a cell cannot be read, or a newer version wrote it.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")  # a spreadsheet puts a mark before the first column
         header = next(csv.reader(io.StringIO(text)), [])
+        if "run_id" in ";".join(header).split(";") and "run_id" not in header:
+            raise UserError(f"{path} is separated by semicolons: save it with commas and decimal points, as `yoloperf parse` writes it")
         if "run_id" not in header:
             raise UserError(f"{path} has no column run_id and is no table of runs: `yoloperf parse LOGS -o {RUNS}` writes one")
         records = from_csv(kind, text)
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}; `yoloperf parse LOGS -o {RUNS}` writes it anew") from error
-    numbers = [name for name, item in columns(kind).items() if str(item.type).startswith("float")]
     newest = max((getattr(record, "schema_version", None) or 0 for record in records), default=0)
     if newest > SCHEMA_VERSION:
         raise UserError(f"{path} has schema version {newest}, this yoloperf reads up to {SCHEMA_VERSION}: update yoloperf, or parse again")
-    return [_finite(record, numbers) for record in records]
-
-
-def _finite(record: Record, numbers: list[str]) -> Record:
-    absent = {name: None for name in numbers if (value := getattr(record, name)) is not None and not math.isfinite(value)}
-    return replace(record, **absent) if absent else record
+    return records

@@ -11,7 +11,7 @@ from yoloperf.core.record import EpochRecord, KernelRecord, RunRecord, to_csv
 from yoloperf.core.rundir import write_atomic
 from yoloperf.core.verb import Result, Verb
 from yoloperf.report.columns import GRID, IDENTITY, label
-from yoloperf.report.load import EPOCHS, KERNELS, RUNS, Records, load
+from yoloperf.report.load import RUNS, Records, beside, load
 
 _LISTED = 8  # cells that are named in a line
 _UNNAMED = "unnamed"
@@ -71,10 +71,11 @@ def unlike(runs: Iterable[RunRecord]) -> list[Unlike]:
 
 
 def write(records: Records, out: Path) -> None:
-    """runs.csv at `out`, epochs.csv and kernels.csv beside it. Raises UserError where they cannot be written."""
+    """The runs at `out`, their epochs and kernels beside it. Raises UserError where they cannot be written."""
+    epochs, kernels = beside(out)
     tables: tuple[tuple[type, Sequence[Any], Path], ...] = (
-        (EpochRecord, records.epochs, out.with_name(EPOCHS)),
-        (KernelRecord, records.kernels, out.with_name(KERNELS)),
+        (EpochRecord, records.epochs, epochs),
+        (KernelRecord, records.kernels, kernels),
         (RunRecord, records.runs, out),
     )
     for kind, rows, path in tables:
@@ -83,7 +84,7 @@ def write(records: Records, out: Path) -> None:
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="runs.csv of a platform, or a folder of its logs")
-    parser.add_argument("-o", "--out", type=Path, default=Path(RUNS), help="the one table; epochs.csv and kernels.csv lie beside it")
+    parser.add_argument("-o", "--out", type=Path, default=Path(RUNS), help="the one table; beside x.csv lie x-epochs.csv and x-kernels.csv")
     parser.add_argument("--all", action="store_true", help=f"name every missing cell, not only {_LISTED} a platform")
 
 
