@@ -29,15 +29,13 @@ from yoloperf.core.spec import TrialSpec
 from yoloperf.datasets.cache import cache_folder
 from yoloperf.datasets.config import DataConfig, load_data_config
 from yoloperf.datasets.labels import Split, load_split
-from yoloperf.yolo.cfg import load_cfg, same_network, with_classes
-from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.device import choose_device, prepare
 from yoloperf.yolo.images import open_images
 from yoloperf.yolo.interrupt import Interrupts, Stopped, asking, outlasting
 from yoloperf.yolo.profile import empty_summary, mark_steps, profile_steps, show_profile, write_profile
 from yoloperf.yolo.recipe import load_recipe
+from yoloperf.yolo.start import starting_network
 from yoloperf.yolo.trainer import EpochResult, Trainer
-from yoloperf.yolo.weights import find_weights, load_weights, transfer, transfer_heads
 from yoloperf.yolo.world import World, launched, rank
 
 _EXAMPLE = "python train.py --img 416 --batch 8 --epochs 20 --data bccd.yaml --weights yolov3-tiny.weights"
@@ -70,6 +68,11 @@ def main(argv: list[str] | None = None) -> int:
     """Train; returns the exit code: 0, 1 when memory ran out, 2 for a UserError, 128 + n when signal n asked to stop."""
     if os.environ.get(SUPERVISED) == "1":
         die_with_parent()
+    with outlasting():
+        return _main(argv)
+
+
+def _main(argv: list[str] | None) -> int:
     try:
         args = parser().parse_args(argv)
         spec = specs.from_args(args)
@@ -79,15 +82,14 @@ def main(argv: list[str] | None = None) -> int:
         interrupts = Interrupts()
         if rank() > 0:
             return _follow(spec, args, interrupts)
-        with interrupts.listening(), outlasting():
+        with interrupts.listening():
             return run(spec, args, interrupts)
     except UserError as error:
         if rank() == 0:
             print(f"train.py: {error}", file=sys.stderr)
         return 2
     except Stopped as stopped:
-        with outlasting():
-            print(f"train.py: stopped by {stopped.signal.name}", file=sys.stderr)
+        print(f"train.py: stopped by {stopped.signal.name}", file=sys.stderr)
         return stopped.exit_code
 
 
@@ -114,7 +116,7 @@ def run(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> in
         raise UserError(f"a batch of {spec.batch_size} has no image for each of {world.size} devices: raise --batch or use fewer")
     recipe = load_recipe(spec.hyp)
     config = load_data_config(spec.data)
-    network, transferred = _network(spec, config)
+    network, transferred = starting_network(spec, config)
     train, val = load_split(config, "train"), load_split(config, "val")
     if args.save_dir and not args.resume and RunDir(args.save_dir).last_weights.exists():
         raise UserError(f"{args.save_dir} holds a run already: --resume goes on with it, or choose another --save-dir")
@@ -181,28 +183,6 @@ def _folder(args: argparse.Namespace) -> Path:
     if args.save_dir:
         return Path(args.save_dir)
     return (newest_folder if args.resume else free_folder)(Path("runs/train"), args.name)
-
-
-def _network(spec: TrialSpec, config: DataConfig) -> tuple[Darknet, str]:
-    """The network with the data set's classes, and a note on where its weights come from."""
-    torch.manual_seed(spec.seed)
-    classes = len(config.names)
-    if not spec.weights:
-        network = Darknet(with_classes(load_cfg(spec.cfg), classes))
-        return network, "from scratch"
-    path = find_weights(spec.weights)
-    checkpoint = load_weights(path, spec.cfg, to_start=True)
-    other = bool(spec.cfg) and not same_network(load_cfg(spec.cfg), checkpoint.cfg)
-    known = checkpoint.class_names()
-    # a joined data set: what was learned about its other classes stays
-    extends = set(known) < set(config.names) and not other and checkpoint.whole
-    network = Darknet(with_classes(load_cfg(spec.cfg) if other else checkpoint.cfg, classes, keep_decoding=extends))
-    copied, total = transfer(checkpoint.state, network)
-    note = f"transferred {copied}/{total} items from {path.name}" + (f", which is another network than {spec.cfg}" if other else "")
-    if extends:
-        transfer_heads(checkpoint, network, config.names)
-        note += f", and the heads' {len(known)} classes"
-    return network, note
 
 
 def _facts(trainer: Trainer, config: DataConfig, train: Split, val: Split, workers: int) -> dict[str, Any]:
