@@ -81,6 +81,18 @@ def test_a_time_block_that_other_output_cuts_apart_is_whole(read: Read, block: s
         assert (run.status, run.user_s) == ("ok", 101.5)
 
 
+@pytest.mark.parametrize("name", ["nsys_2021_two_processes.txt", "nsys_2024.txt", "nvprof_units_row.csv", "nvprof_glued_units.csv"])
+def test_a_head_that_is_none_does_not_change_the_table_before(read: Read, name: str) -> None:
+    lines = (GOLDEN / name).read_bytes().split(b"\n")
+    whole = read(b"\n".join(lines)).kernels
+    for number, head in enumerate(lines):
+        if b"Name" in head:
+            damaged = head.replace(b"Name", b"N\0me")
+            for place in range(number + 1, len(lines)):
+                found = read(b"\n".join([*lines[:place], b"", damaged, *lines[place:]])).kernels
+                assert {(kernel.name, kernel.total_s) for kernel in found} <= {(kernel.name, kernel.total_s) for kernel in whole}
+
+
 def test_a_command_line_that_contradicts_the_trainer_costs_no_times(read: Read) -> None:
     run = read("Namespace(batch_size=9)\n" + BLOCK).runs[0]
     assert (run.batch_size, run.user_s, run.exit_code) == (None, 101.5, 0)
@@ -89,6 +101,12 @@ def test_a_command_line_that_contradicts_the_trainer_costs_no_times(read: Read) 
 def test_a_number_that_only_the_end_shows_to_be_none_is_reported(read: Read) -> None:
     result = read(HEADER + row("0/0", 0.5).replace("1.00G", "9" * 310 + "G") + "\n1 epochs completed in 0.001 hours.\n")
     assert "yolo-console: cannot convert float infinity" in result.rejected[0].reason
+
+
+def test_a_line_with_the_ends_of_two_jobs_is_the_first_ones(read: Read) -> None:
+    end = "slurmstepd: error: *** JOB {} ON n1 CANCELLED AT 2024-01-01T00:00:00 DUE TO TIME LIMIT ***"
+    result = read(end.format(6) + "\n" + end.format(7) + end.format(8) + "\n")
+    assert [run.slurm_job_id for run in result.runs] == ["6", "7"]
 
 
 def test_an_event_glued_to_a_bar_is_found(read: Read) -> None:

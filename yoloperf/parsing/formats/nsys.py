@@ -125,6 +125,7 @@ class Nsys(LineFormat):
         self.columns = [_COLUMNS.get(name) or _COLUMNS.get(re.sub(r"\(\w+\)$", "", name), name) for name in names]
         self.spans = []
         if "name" not in self.columns:
+            self.columns = []  # its rows are not those of the table before
             return False
         report, form = self.report or ",".join(self.columns), "box" if self.box else "csv" if self.csv else "text"
         # The same report once more is another process's; so is one of CUDA after one of the system, which stood last until 2021

@@ -36,9 +36,10 @@ class NvprofCsv(LineFormat):
     first = True
 
     def table(self, line: bytes) -> Answer:
-        self.columns = cells(text(line))
-        if not ({*_TIMES, "Time(%)", "Calls"} <= {*self.columns} or "Duration" in self.columns) or "Name" not in self.columns:
+        columns = cells(text(line))
+        if not ({*_TIMES, "Time(%)", "Calls"} <= {*columns} or "Duration" in columns) or "Name" not in columns:
             return False
+        self.columns = columns
         self.units = []
         self.first = True
         return self._row

@@ -35,17 +35,21 @@ class Slurm(LineFormat):
     def daemon(self, line: bytes) -> Answer:
         known = False
         for match in _CANCELLED.finditer(line):
-            known = True
             if not self._is_job(match[1]):
+                if known:  # the first message of the line says whose it is
+                    continue
                 return Signal.NEXT_RUN
+            known = True
             why = next((key for key in _STATUS if match[4] and match[4].startswith(key)), None)
             status = _STATUS[why] if why else "cancelled"
             due = text(match[4]).lower() if match[4] else "cancelled by somebody"
             self.run.cause(status, f"Slurm: {due} at {text(match[3])} on {text(match[2])}", final=True)
         for match in _MEMORY.finditer(line):
-            known = True
             if match[2] and not self._is_job(match[2]):
+                if known:
+                    continue
                 return Signal.NEXT_RUN
+            known = True
             self.run.cause("oom", "Slurm: the job's processes ran out of host memory and were killed", final=True)
         return known or b"slurmstepd" in line and b"error: " in line
 
