@@ -34,9 +34,10 @@ from yoloperf.offload.load_part import PART
 from yoloperf.offload.load_summary import Client, self_test, summarise, waits
 from yoloperf.offload.loadgen import Load, Outcome, capacity, percentile, run, warm_up
 from yoloperf.offload.null_server import null_server
-from yoloperf.offload.part import Done
+from yoloperf.offload.part import Cell, Done
 from yoloperf.offload.search import TOLERANCE, Probe, find_peak
 from yoloperf.offload.study import Place, Study
+from yoloperf.report.evidence import CONTRADICTED, NOT_TESTABLE, SUPPORTED
 
 DELAY_S = 0.02
 NO_CLIENT = Client(0.0005, 0.001, 0.0005, 1e6)
@@ -226,7 +227,6 @@ def test_a_request_leaves_in_one_piece() -> None:
     assert exchange.received_bytes == len(answer)
 
 
-
 def pictures(count: int = 2) -> list[Request]:
     from tests.service.conftest import picture
 
@@ -350,6 +350,7 @@ def test_the_part_on_a_real_service(live: Live, tmp_path: Path, monkeypatch: pyt
     study = Study("s", "shapes=shapes.pt", "data.yaml", remote=Place("remote", url=live.url), parts={"load": settings})
     cells = PART.cells(study)
     assert [cell.name for cell in cells] == ["server_0.2", "server_0.5"]
+    assert cells == PART.cells(replace(study, remote=replace(study.remote, price_per_hour=1.0, currency="EUR")))
     done = []
     for cell in cells:
         folder = tmp_path / cell.name
@@ -360,6 +361,29 @@ def test_the_part_on_a_real_service(live: Live, tmp_path: Path, monkeypatch: pyt
     results = PART.results(done, study)
     assert len(results.tables[0].rows) == 2 and results.charts[0].name == "load_rates"
     assert PART.results(done[:1], study).findings and PART.results([], study).tables == []
+
+
+@pytest.mark.parametrize(
+    ("means_s", "changed", "verdict", "says"),
+    [
+        ((0.04, 0.08), {}, SUPPORTED, "2.00 times as much"),
+        ((0.08, 0.04), {}, CONTRADICTED, "0.50 times as much"),
+        ((0.04, 0.0401), {}, NOT_TESTABLE, "mean 40.0 ms ± 9.62 ms at 25 % of the closed loop's rate, 40.1 ms ± 9.62 ms at 80 %: runs of"),
+        ((0.04, 0.08), {"errors": 1}, NOT_TESTABLE, "two rates"),
+        ((0.04, 0.08), {"loadgen": None}, NOT_TESTABLE, "two rates"),
+        ((0.04, 0.08), {"client_bound": True}, NOT_TESTABLE, "two rates"),
+    ],
+)
+def test_whether_latency_grows_with_the_rate(means_s: tuple[float, float], changed: dict[str, Any], verdict: str, says: str) -> None:
+    done = []
+    for share, mean_s in zip((0.25, 0.8), means_s, strict=True):
+        # ten requests of a second, by turns all quicker and all slower
+        rows = [RequestRecord(due_s=k / 10, sent_s=k / 10, latency_s=mean_s + (0.0145 if k // 10 % 2 else -0.0145)) for k in range(120)]
+        outcome = Outcome(Load("server", 12.0, 10.0), rows, None, None, 0, None)
+        summary = {**summarise(outcome, None), "share": share, "loadgen": {"valid": False}, "valid": False, "client_bound": False}
+        done.append(Done(Cell(f"server_{share:g}", {}), summary | (changed if share == 0.8 else {}), rows))
+    (found,) = [one for one in PART.results(done, Study("s", "a=b", "c")).findings if one.text.startswith("Latency grows")]
+    assert found.verdict == verdict and says in found.text
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,40 @@ def test_a_load_in_which_a_clock_was_set_is_not_kept(monkeypatch: pytest.MonkeyP
         scaling._load(PART.cells(study())[1], "http://127.0.0.1:9", [REQUEST], tmp_path)
 
 
+def ended(*, answered: int = 100, refused: int = 0, timed_out: int = 0, lost: int = 0, stopped: str | None = None) -> Outcome:
+    """A request every 10 ms, the answers first."""
+    kinds = [(200, None)] * answered + [(429, "HTTP 429: busy")] * refused
+    kinds += [(None, "TimeoutError: timed out")] * timed_out + [(502, "HTTP 502, and no JSON")] * lost
+    rows = [
+        RequestRecord(due_s=k / 100, sent_s=k / 100, done_s=k / 100 + 0.02, latency_s=0.02, status=status, error=error)
+        for k, (status, error) in enumerate(kinds)
+    ]
+    return Outcome(Load("server", 1.0, 100.0), rows, None, stopped, 0, alignment_s=None)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "says"),
+    [
+        (ended(answered=40, lost=60), r"60 of 100 requests failed, mostly with HTTP 502, and no JSON \(60\): do all replicas still run"),
+        (ended(timed_out=50), r"50 of 150 requests failed, mostly with TimeoutError: timed out \(50\): .* the whole queue within 30 s"),
+        (ended(answered=40, stopped="the service stopped answering: x"), "the service stopped answering: x"),
+    ],
+)
+def test_a_load_in_which_replicas_die_is_not_kept(outcome: Outcome, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(scaling.loadgen, "run", lambda *_, **__: outcome)
+    with pytest.raises(UserError, match=says):
+        scaling._load(PART.cells(study())[1], "http://127.0.0.1:9", [REQUEST], tmp_path)
+    assert len(from_csv(RequestRecord, (tmp_path / "requests.csv").read_text())) == len(outcome.records)
+
+
+def test_a_load_that_is_too_much_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    outcome = ended(answered=100, refused=100, timed_out=100)
+    monkeypatch.setattr(scaling.loadgen, "run", lambda *_, **__: outcome)
+    facts = scaling._load(PART.cells(study())[1], "http://127.0.0.1:9", [REQUEST], tmp_path)
+    assert facts["queue"] == "overflows" and facts["errors"] == {"HTTP 429": 100, "TimeoutError": 100}
+    assert facts["answered_rps"] == pytest.approx(100 / 2.99)  # it was asked for 3 s, and not for the first of them alone
+
+
 def test_the_issue_s_grid_is_the_default() -> None:
     cells = PART.cells(study())
     assert len(cells) == 3 + 4 + 2 * 3 * 4  # one replica has no use for a policy

@@ -7,6 +7,7 @@ one: a cell measures that itself, and depends on no other cell.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from yoloperf.core.errors import UserError, choose
@@ -20,6 +21,7 @@ from yoloperf.offload.loadgen import CONNECTIONS, SCENARIOS, Load, capacity
 from yoloperf.offload.part import Cell, Chart, Done, Finding, Results, Table
 from yoloperf.offload.samples import load_samples, requests_of
 from yoloperf.offload.study import Study
+from yoloperf.offload.trend import mean_error_s
 from yoloperf.report.evidence import CONTRADICTED, NOT_TESTABLE, SUPPORTED
 
 _DEFAULTS: dict[str, Any] = {
@@ -165,16 +167,34 @@ def _doubt(one: Done) -> str:
 
 def _queueing(servers: Sequence[Done]) -> list[Finding]:
     """Whether waiting grows with the rate as it must when requests come at random."""
-    usable = [one for one in servers if not one.summary["client_bound"] and one.summary["latency_mean_s"] is not None]
+    usable = [one for one in servers if _is_sound(one.summary)]
     below = sorted((one for one in usable if one.summary["share"] < _OVERLOADED), key=lambda one: one.summary["share"])
     names = [one.cell.name for one in servers]
     claim = "Latency grows with the rate long before the service is full, since requests come at random"
     if len(below) < 2:
-        return [Finding(f"{claim}: two rates below what the service can do are needed.", NOT_TESTABLE, names)] if servers else []
-    first, last = below[0].summary, below[-1].summary
-    ratio = last["latency_mean_s"] / first["latency_mean_s"]
+        text = f"{claim}: two rates below what the service can do are needed, at which nothing failed and the client kept up."
+        return [Finding(text, NOT_TESTABLE, names)] if servers else []
+    (first_s, first_error_s), (last_s, last_error_s) = _mean(below[0]), _mean(below[-1])
+    apart_s = last_s - first_s
+    unsure = first_error_s is None or last_error_s is None or abs(apart_s) <= first_error_s + last_error_s
     text = (
-        f"{claim}: mean {show_seconds(first['latency_mean_s'])} at {100 * first['share']:.0f} % of the closed loop's rate, "
-        f"{show_seconds(last['latency_mean_s'])} at {100 * last['share']:.0f} %, {ratio:.2f} times as much."
+        f"{claim}: mean {_give_or_take(first_s, first_error_s)} at {100 * below[0].summary['share']:.0f} % of the closed loop's rate, "
+        f"{_give_or_take(last_s, last_error_s)} at {100 * below[-1].summary['share']:.0f} %"
     )
-    return [Finding(text, SUPPORTED if ratio > 1 else CONTRADICTED, [one.cell.name for one in below])]
+    text += ": runs of this length do not tell the two apart." if unsure else f", {last_s / first_s:.2f} times as much."
+    return [Finding(text, NOT_TESTABLE if unsure else SUPPORTED if apart_s > 0 else CONTRADICTED, [one.cell.name for one in below])]
+
+
+def _is_sound(summary: dict[str, Any]) -> bool:
+    """Whether the mean is that of the load: fewer requests than a percentile takes, and a bound that was not kept, do not change it."""
+    return not summary["errors"] and summary["loadgen"] is not None and not summary["client_bound"]
+
+
+def _mean(one: Done) -> tuple[float, float | None]:
+    """Mean latency and half of its 95 % confidence interval, None for too few requests."""
+    latencies = [row.latency_s or 0.0 for row in one.requests]
+    return fmean(latencies), mean_error_s([row.due_s or 0.0 for row in one.requests], latencies)
+
+
+def _give_or_take(mean_s: float, error_s: float | None) -> str:
+    return show_seconds(mean_s) if error_s is None else f"{show_seconds(mean_s)} ± {show_seconds(error_s)}"

@@ -54,7 +54,7 @@ _REST_S = 0.1  # between requests that are to meet nobody: the next one finds th
 _WARM = 5
 _MOST_CONNECTIONS = 512
 _TIMEOUT_S = 30.0
-_REFUSED_SHARE = 0.01  # of the requests; more: the queue overflows
+_FEW = 0.01  # of the requests; more that were refused: the queue overflows; more that failed: not every replica was at work
 
 
 class Scaling:
@@ -171,18 +171,36 @@ def _load(cell: Cell, url: str, requests: Sequence[Request], folder: Path) -> di
     write_atomic(folder / "requests.csv", to_csv(RequestRecord, outcome.records))
     if outcome.interrupted:
         raise KeyboardInterrupt
-    apart = clock_reason(outcome)
-    if apart:
-        raise UserError(apart)
+    trouble = clock_reason(outcome) or _broken(outcome)
+    if trouble:
+        raise UserError(trouble)
     facts = {key: settings[key] for key in ("replicas", "policy", "interval_s")}
     return {**facts, **summarise(outcome.records), "stopped": outcome.stopped, "starved": outcome.starved}
+
+
+def _broken(outcome: loadgen.Outcome) -> str | None:
+    """What went wrong, and is not that the replicas were asked too much: then they refuse, and who waits longest may time out."""
+    if outcome.stopped:
+        return outcome.stopped
+    records = outcome.records
+    excused = "TimeoutError" if _overflows(records) else None
+    failed = [one.error for one in records if one.error is not None and one.status != 429 and _kind(one) != excused]
+    if len(failed) <= _FEW * len(records):
+        return None
+    error, count = Counter(failed).most_common(1)[0]
+    hint = f"do all replicas still run, and answer the whole queue within {_TIMEOUT_S:g} s?"
+    return f"{len(failed)} of {len(records)} requests failed, mostly with {error} ({count}): {hint}"
+
+
+def _overflows(records: Sequence[RequestRecord]) -> bool:
+    return sum(one.status == 429 for one in records) > _FEW * len(records)
 
 
 def summarise(records: Sequence[RequestRecord]) -> dict[str, Any]:
     """What a load cell says, from its requests alone. Round-trip times count from when a request was due, and only answers have one.
 
     queue: "bounded", "grows" (a trend, see trend.py) or "overflows": more than 1 % of the requests were refused because a replica's
-    queue was full; None for too few requests to tell.
+    queue was full; None for too few requests to tell. answered_rps: until the last answer, or the last request where that is later.
     """
     if not records:
         raise UserError("no request was sent")
@@ -203,14 +221,14 @@ def summarise(records: Sequence[RequestRecord]) -> dict[str, Any]:
     latencies = [one.latency_s or 0.0 for one in answered]
     came = [one.due_s or 0.0 for one in answered]
     found = trend(came, latencies)
-    if facts["refused"] > _REFUSED_SHARE * len(records):
+    if _overflows(records):
         facts["queue"] = "overflows"
     elif found:
         facts["queue"] = "grows" if found.grows else "bounded"
     shares = Counter(one.node or "unknown" for one in answered)
     return {
         **facts,
-        "answered_rps": len(answered) / (max(one.done_s or 0.0 for one in answered) - min(due)),
+        "answered_rps": len(answered) / (max(*(one.done_s or 0.0 for one in answered), max(due)) - min(due)),
         "mean_s": fmean(latencies),
         "mean_error_s": mean_error_s(came, latencies),
         "median_s": _quantile(latencies, 0.5),
