@@ -14,7 +14,9 @@ import pytest
 
 from yoloperf.cli import main
 from yoloperf.core.errors import UserError
+from yoloperf.core.record import EpochRecord, KernelRecord, RunRecord, from_csv, to_csv
 from yoloperf.report.bundle import FORMAT_VERSION, bundle
+from yoloperf.report.load import load
 from yoloperf.report.verify import Verified, verify
 
 PUBLISHED = Path(__file__).parents[2] / "logs" / "published-2020"
@@ -82,7 +84,7 @@ def test_what_is_in_it(made: Path) -> None:
         "logs/README.md",
         "logs/published/runs.csv",
     }
-    assert manifest["left_out"] == {"weights": 1, "weights_bytes": 1004}
+    assert manifest["left_out"] == {"weights": 1, "weights_bytes": 1004, "links": 0}
     assert manifest["files"].keys() == names - {"manifest.json"}
     assert len(runs) == 68
     assert {run["run_id"] for run in runs} >= {"logs/bs8.txt", "here/sweep/trial"}  # no name of this machine's folders
@@ -111,6 +113,57 @@ def test_what_is_said(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "68 runs" in text and "left out: 1 files of weights, 1004 B" in text
     assert f"sha256 {hashlib.sha256(out.read_bytes()).hexdigest()}" in text
     assert zipfile.ZipFile(out).read("specs/study.yaml") == b"name: study\n"
+
+
+@pytest.fixture
+def tables(tmp_path: Path, study: list[RunRecord], epochs: list[EpochRecord]) -> Path:
+    """A folder with runs.csv and study.csv, each with epochs and kernels of its own."""
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    for name, lead in (("runs.csv", ""), ("study.csv", "study-")):
+        (folder / name).write_text(to_csv(RunRecord, study))
+        (folder / f"{lead}epochs.csv").write_text(to_csv(EpochRecord, epochs))
+        (folder / f"{lead}kernels.csv").write_text(to_csv(KernelRecord, [KernelRecord(run_id=study[0].run_id, name="conv")]))
+    return folder
+
+
+@pytest.mark.parametrize("paths", [["tables/runs.csv"], ["tables/study.csv"], ["tables/runs.csv", "logs"], ["logs", "tables"]])
+def test_a_table_comes_with_its_epochs_and_kernels_and_beside_logs(
+    paths: list[str], logs: Path, tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wanted = load([Path(path) for path in paths])
+    made = bundle([Path(path) for path in paths], Path("bundle.zip"))
+    with zipfile.ZipFile("bundle.zip") as archive:
+        texts = {name: archive.read(f"derived/{name}.csv").decode() for name in ("runs", "epochs", "kernels")}
+    assert made.runs == len(wanted.runs) == len(from_csv(RunRecord, texts["runs"]))
+    found = {str(record.run_id) for record in from_csv(RunRecord, texts["runs"])}
+    assert {name.replace("logs/", "") for name in found} == {str(record.run_id).replace("logs/", "") for record in wanted.runs}
+    assert from_csv(EpochRecord, texts["epochs"]) == wanted.epochs
+    assert len(from_csv(KernelRecord, texts["kernels"])) == len(wanted.kernels) == 1
+    assert verify(Path("bundle.zip")).ok
+
+
+def test_a_bundle_that_would_not_hold_every_run_is_refused(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same log at two places: two runs where each is read, one where both are."""
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "bs8.txt").write_bytes((logs / "bs8.txt").read_bytes())
+    assert main(["bundle", str(logs), str(tmp_path / "more"), "-o", str(tmp_path / "b.zip")]) == 2
+    assert "would hold 68 runs where `yoloperf table` on the same paths reads 69" in capsys.readouterr().err
+    assert not (tmp_path / "b.zip").exists()
+
+
+def test_links_out_of_the_folder_are_left_out_and_counted(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "outside.txt").write_text("secret\n")
+    run = logs / "here" / "sweep" / "trial"
+    (run / "note.txt").symlink_to(tmp_path / "outside.txt")
+    (logs / "secret.md").symlink_to(tmp_path / "outside.txt")
+    (run / "within.txt").symlink_to(logs / "README.md")
+    assert main(["bundle", str(logs), "-o", str(tmp_path / "b.zip")]) == 0
+    assert "left out: 2 links to files outside of what was given" in capsys.readouterr().out
+    names = zipfile.ZipFile(tmp_path / "b.zip").namelist()
+    assert "logs/here/sweep/trial/within.txt" in names
+    assert not any(name.endswith(("note.txt", "secret.md")) for name in names)
 
 
 def _set(name: str, data: bytes) -> Change:

@@ -23,10 +23,12 @@ from yoloperf.core.record import SCHEMA_VERSION
 from yoloperf.core.rundir import RunDir, atomic_stream
 from yoloperf.parsing.sources import Found, find, shown
 from yoloperf.report.derived import derive
+from yoloperf.report.load import RUNS, beside, is_table, load, read_beside
 
 FORMAT, FORMAT_VERSION = "yoloperf bundle", 1
 MANIFEST = "manifest.json"
 LOGS, SPECS, CARDS, DERIVED = "logs", "specs", "cfg/platforms", "derived"
+_TABLES = "tables"  # folder of LOGS in which a table has a folder of its own, since it is not read where logs lie
 WEIGHTS = (".pt", ".pth", ".weights", ".onnx", ".safetensors", ".ckpt")
 BESIDE = (".md", ".rst", ".txt", ".csv", ".yaml", ".yml")  # what goes along of what lies beside logs: documents and tables
 _LEFT = ("run.lock",)
@@ -42,23 +44,28 @@ class Bundled:
     runs: int
     weights: int
     weights_bytes: int
+    links: int
     sha256: str
 
 
 def bundle(paths: Sequence[Path], out: Path, specs: Sequence[Path] = ()) -> Bundled:
-    """Write the bundle. Raises UserError where a path is missing or holds no run.
+    """Write the bundle. Raises UserError where a path is missing or holds no run, and where the bundle would not hold them all.
 
     The derived files are made from the copies and not from the originals, so that names and paths in them are those that
     a verification will find.
     """
-    found = find(paths)
-    files, weights = _files(found)
-    if not files:
-        raise UserError(f"no log in {', '.join(map(str, paths))}: give run folders, logs, or folders that hold them")
+    files, weights, links = _files(find(path for path in paths if not is_table(path)), paths)
+    there = load(paths)
     base = Path(os.path.commonpath([os.path.abspath(path) for path in paths]))
+    base = base if base.is_dir() else base.parent
     with staging() as stage:
         for path in files:
-            _copy(path, stage / LOGS / shown(Path(os.path.abspath(path)).relative_to(base if base.is_dir() else base.parent)))
+            _copy(path, stage / LOGS / _within(base, path))
+        for path in filter(is_table, paths):
+            table = stage / LOGS / _TABLES / _within(base, path) / RUNS
+            for own, target in zip((path, *read_beside(path)), (table, *beside(table)), strict=True):
+                if own:
+                    _copy(own, target)
         for path in specs:
             if (stage / SPECS / path.name).exists():
                 raise UserError(f"two of --spec are named {path.name}: rename one")
@@ -66,6 +73,12 @@ def bundle(paths: Sequence[Path], out: Path, specs: Sequence[Path] = ()) -> Bund
         for card in cards():  # figures such as the MFU rest on them
             _copy(Path(card.file), stage / CARDS / Path(card.file).name)
         derived = derive_in(stage)
+        for name, count in (("runs", len(there.runs)), ("epochs", len(there.epochs)), ("kernels", len(there.kernels))):
+            if _rows(derived[f"{name}.csv"]) != count:
+                raise UserError(
+                    f"a bundle would hold {_rows(derived[f'{name}.csv'])} {name} where `yoloperf table` on the same paths reads {count}: "
+                    "give every log once, and no table of logs that are given, or bundle the paths one by one"
+                )
         for name, text in derived.items():
             (stage / DERIVED / name).parent.mkdir(exist_ok=True)
             (stage / DERIVED / name).write_bytes(text.encode("utf-8", "replace"))
@@ -75,15 +88,26 @@ def bundle(paths: Sequence[Path], out: Path, specs: Sequence[Path] = ()) -> Bund
             "format_version": FORMAT_VERSION,
             "yoloperf": __version__,
             "schema_version": SCHEMA_VERSION,
-            "left_out": {"weights": len(weights), "weights_bytes": sum(path.stat().st_size for path in weights)},
+            "left_out": {
+                "weights": len(weights),
+                "weights_bytes": sum(path.stat().st_size for path in weights),
+                "links": links,
+            },
             "files": {name: {"sha256": sha256(path), "bytes": path.stat().st_size} for name, path in listed.items()},
         }
         digest = _write(out, manifest, listed)
         size = sum(path.stat().st_size for path in listed.values())
     left = manifest["left_out"]
     assert isinstance(left, dict)
-    runs = sum(1 for _ in csv.reader(io.StringIO(derived["runs.csv"], newline=""))) - 1
-    return Bundled(len(listed), size, runs, left["weights"], left["weights_bytes"], digest)
+    return Bundled(len(listed), size, len(there.runs), left["weights"], left["weights_bytes"], links, digest)
+
+
+def _rows(table: str) -> int:
+    return sum(1 for _ in csv.reader(io.StringIO(table, newline=""))) - 1
+
+
+def _within(base: Path, path: Path) -> str:
+    return shown(Path(os.path.abspath(path)).relative_to(base))
 
 
 @contextlib.contextmanager
@@ -106,14 +130,18 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _files(found: Found) -> tuple[list[Path], list[Path]]:
-    """Files of the logs, and weights beside them, which are left out."""
+def _files(found: Found, paths: Sequence[Path]) -> tuple[list[Path], list[Path], int]:
+    """Files of the logs; weights beside them, which are left out, and so are links out of the paths: their number."""
     every: list[Path] = []
     for source in found.sources:
         every += sorted(path for path in source.path.rglob("*") if path.is_file()) if isinstance(source, RunDir) else [source]
     every += [path for path in found.aside if path.suffix.lower() in BESIDE]
+    every = [path for path in every if path.name not in _LEFT]
     weights = [path for path in every if path.suffix.lower() in WEIGHTS]
-    return [path for path in every if path not in weights and path.name not in _LEFT], weights
+    tops = [path.resolve() for path in paths]
+    logs = {source for source in found.sources if isinstance(source, Path)}  # read through a link, too
+    links = [path for path in every if path.is_symlink() and path not in logs and not any(map(path.resolve().is_relative_to, tops))]
+    return [path for path in every if path not in weights and path not in links], weights, len(links)
 
 
 def _copy(path: Path, target: Path) -> None:

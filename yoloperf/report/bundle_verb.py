@@ -28,6 +28,8 @@ def _bundle(args: argparse.Namespace) -> Result:
     print(f"{args.out}: {made.runs} runs, {made.files} files of {show_bytes(made.bytes)}, packed {packed}")
     if made.weights:
         print(f"left out: {made.weights} files of weights, {show_bytes(made.weights_bytes)}")
+    if made.links:
+        print(f"left out: {made.links} link{'s' * (made.links > 1)} to files outside of what was given")
     print(f"sha256 {made.sha256}")
     return 0, {"bundle": str(args.out), **asdict(made)}
 
