@@ -19,7 +19,7 @@ _READ = {
 }
 # These change nothing about the network once it is trained.
 _OF_TRAINING = {
-    *("learning_rate", "stopbackward", "dontload", "dontloadscales", "burnin_update", "dont_update", "train_only_bn", "cbn"),
+    *("learning_rate", "stopbackward", "dontload", "dontloadscales", "burnin_update", "dont_update", "train_only_bn"),
     *("jitter", "resize", "random", "ignore_thresh", "truth_thresh", "iou_thresh", "iou_thresh_kind", "iou_loss", "iou_normalizer"),
     *("obj_normalizer", "cls_normalizer", "delta_normalizer", "max_delta", "focal_loss", "label_smooth_eps", "objectness_smooth"),
     *("counters_per_class", "show_details", "max", "nms_kind", "beta_nms"),

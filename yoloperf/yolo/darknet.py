@@ -54,7 +54,7 @@ class Convolution(nn.Sequential):
     def __init__(self, section: Section, channels: int) -> None:
         super().__init__()
         filters, size = section.integer("filters"), section.integer("size")
-        normalised = section.integer("batch_normalize", 0) == 1
+        normalised = section.integer("batch_normalize", 0) != 0  # 2 differs in training alone
         padding = size // 2 if section.integer("pad", 0) else section.integer("padding", 0)
         self.conv = Conv2d(channels, filters, size, section.integer("stride", 1), padding, bias=not normalised)
         if normalised:
