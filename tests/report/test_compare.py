@@ -132,6 +132,7 @@ def test_a_fair_pair() -> None:
     assert judge(full, other).verdict == "with care"
     assert judge(full, replace(other, torch="2.5"), ["platform"]).conditions == {"torch": ("2.4", "2.5")}
     assert judge(full, replace(other, torch=None), ["platform"]).unknown == ("torch",)
+    assert judge(replace(full, cpu_name="A"), replace(full, cpu_name="B")).conditions == {"cpu_name": ("A", "B")}
 
 
 def test_what_disturbed_a_run_is_a_warning() -> None:
@@ -169,9 +170,9 @@ def test_unlike_work_is_said_first(study: list[RunRecord]) -> None:
     assert match(runs, "platform").cautions[0] == "NOT THE SAME WORK: data hash differs: baremetal and cloud (7 of 7 pairs)"
 
 
-@pytest.mark.parametrize("column", ["hyp", "weights", "threads"])
+@pytest.mark.parametrize("column", ["hyp", "weights", "threads", "processes"])
 def test_runs_of_several_recipes_are_no_repeats(column: str) -> None:
-    values = ("a", "b", "c") if column != "threads" else (1, 2, 3)
+    values = ("a", "b", "c") if column in ("hyp", "weights") else (None, 2, 3)
     runs = [replace(make(platform, "yolov3", 4, 1), **{column: value}) for platform in ("baremetal", "cloud") for value in values]
     comparison = match(runs, "platform")
     assert len(comparison.cells) == 3 and all(len(part) == 1 for cell in comparison.cells for part in cell.runs.values())
@@ -183,6 +184,15 @@ def test_a_baseline_whose_repeats_differ_is_said() -> None:
     cautions = match([run, later, later, replace(run, platform="cloud")], "platform", "baremetal").cautions
     assert any(text.startswith("torch differs: 2.4 and 2.5 (2 of 3 pairs)") for text in cautions)
     assert any("throttled" in text for text in cautions)
+
+
+@pytest.mark.parametrize("column", ["gpu_name", "cpu_name"])
+def test_two_devices_of_a_platform_are_no_repeats(column: str) -> None:
+    runs = [replace(make("colab", "yolov3", batch, 1), **{column: name}) for batch in (4, 8) for name in ("T4", "A100")]
+    assert match(runs, "batch_size").keys == [column]
+    caution = f"{'GPU' if column == 'gpu_name' else 'CPU model'} differs: T4 and A100 (2 of 4 pairs)"
+    others = [replace(make("metal", "yolov3", batch, 1), **{column: "P40"}) for batch in (4, 8)]
+    assert caution in match([*runs, *others], "platform", "metal").cautions
 
 
 def test_cells_without_a_baseline_need_no_repeats(study: list[RunRecord]) -> None:

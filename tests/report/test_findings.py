@@ -171,7 +171,7 @@ def test_steadiness_is_judged_over_epochs_that_both_have() -> None:
     assert _held(finding)[0] == (0, 3), "with epoch 20 the cloud would be the less steady one"
 
 
-@pytest.mark.parametrize("column", ["precision_mode", "dataset_hash", "weights", "hyp"])
+@pytest.mark.parametrize("column", ["precision_mode", "dataset_hash", "weights", "hyp", "gpu_name", "cpu_name", "threads", "processes"])
 def test_batch_sizes_are_not_compared_across_another_difference(column: str) -> None:
     runs = [
         replace(make("desk", model, batch, 1), **{column: "one" if batch == 4 else "two"})
@@ -179,6 +179,25 @@ def test_batch_sizes_are_not_compared_across_another_difference(column: str) -> 
         for model in ("yolov3", "yolov3-tiny", "other")
     ]
     assert next(each for each in findings(runs) if each.name == "batch-fastest").verdict == NOT_TESTABLE
+
+
+def test_a_platform_with_two_devices_is_two_platforms() -> None:
+    devices = {"colab": ("Tesla T4", "A100"), "baremetal": ("Tesla P40", "Tesla P40")}
+    seconds = {"Tesla T4": 100.0, "A100": 20.0, "Tesla P40": 60.0}
+    runs = [
+        replace(make(platform, "m", batch, 1), gpu_name=gpu, wall_s=seconds[gpu], user_s=None)
+        for platform, gpus in devices.items()
+        for gpu in gpus
+        for batch in (4, 8, 16)
+    ]
+    finding = next(each for each in findings(runs) if each.name == "cloud-faster")
+    assert _held(finding) == [(3, 6)]
+    assert all(case.where.endswith("baremetal and colab (A100)") == case.holds for case in finding.facets[0].cases)
+
+
+def test_what_only_newer_records_know_does_not_part_them() -> None:
+    runs = [replace(make("desk", "m", batch, 1), threads=2 if batch > 4 else None, processes=1 if batch > 4 else None) for batch in (4, 8)]
+    assert [facet.measure for facet in next(each for each in findings(runs) if each.name == "batch-fastest").facets if facet.cases]
 
 
 def test_where_more_epochs_stop_paying() -> None:

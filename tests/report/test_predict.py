@@ -1,5 +1,6 @@
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -101,9 +102,30 @@ def test_trainers_and_numbers_of_processes_do_not_mix_and_are_named() -> None:
     assert [model.heading for model in fits(one)] == ["m on a"]
 
 
+@pytest.mark.parametrize(("column", "words"), [("gpu_name", "AB"), ("cpu_name", "AB"), ("threads", (1, 8)), ("workers", (1, 8))])
+def test_devices_and_threads_of_a_platform_do_not_mix(column: str, words: Sequence[object]) -> None:
+    fast = [replace(run, **{column: words[0]}) for run in _runs(10, 0.1, 0.1)]
+    slow = [replace(run, **{column: words[1]}, run_id=f"b{run.run_id}", user_s=10 * (run.user_s or 0)) for run in _runs(10, 0.1, 0.1)]
+    one, other = fits([*fast, *slow])
+    assert other.image_s == pytest.approx(10 * one.image_s)
+    assert str(words[0]) in one.heading and str(words[1]) in other.heading
+
+
+def test_what_older_records_lack_and_what_a_batch_limits_splits_no_fit() -> None:
+    older = _runs(10, 0.1, 0.1)
+    newer = [replace(run, run_id=f"n{run.run_id}", processes=1, threads=2, workers=run.batch_size) for run in older]
+    assert [model.count for model in fits([*older, *newer])] == [12]
+
+
+def test_a_longest_length_that_no_run_finished_is_not_held_out() -> None:
+    runs = [replace(run, status="timeout") if run.epochs == 20 else run for run in _runs(10, 0.1, 0.1, lengths=(1, 5, 10, 20))]
+    assert {item.cell.epochs for item in held_out(runs)} == {10}
+
+
 def test_nothing_to_predict_from() -> None:
-    with pytest.raises(UserError, match="train_images"):
-        fits([make("a", "m", 4, 1)])
+    for lacking in (make("a", "m", 4, 1), replace(make("a", "m", 4, 1), batch_size=0, train_images=10)):
+        with pytest.raises(UserError, match="train_images"):
+            fits([lacking])
 
 
 def test_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 from yoloperf.core.errors import UserError, choose
 from yoloperf.core.record import RunRecord, shown
-from yoloperf.report.columns import BETTER, GRID, RUN_COLUMNS, distinct, failed, fullest, in_order, present, title, varying
-from yoloperf.report.fairness import DISTURBING, IMPLIED, judge
+from yoloperf.report.columns import BETTER, GRID, RUN_COLUMNS, distinct, failed, fullest, in_order, present, title
+from yoloperf.report.fairness import DISTURBING, IMPLIED, Fairness, condition, judge
 from yoloperf.report.render import Row, Table
 
 BY = ("platform", "model", "batch_size", "epochs", "precision_mode", "engine")
 # what repeats must have in common where a level has several of it; what a level has one of is a matter of fairness
-_SPLIT = ("platform", "engine", "precision_mode", "weights", "hyp", "threads", "workers", "processes")
+_SPLIT = ("platform", "gpu_name", "cpu_name", "engine", "precision_mode", "weights", "hyp", "threads", "workers", "processes")
 _CELL = ("model", "dataset", "img_size", *GRID, "accumulate", "lr_scale")
 
 
@@ -54,7 +54,7 @@ def match(runs: Sequence[RunRecord], by: str, baseline: str | None = None) -> Co
     keys = [name for name in (*split, *_CELL) if name != by]
     found: dict[tuple[Any, ...], dict[Any, list[RunRecord]]] = {}
     for run in in_order([run for run in runs if getattr(run, by) is not None], keys):
-        found.setdefault(tuple(getattr(run, name) for name in keys), {}).setdefault(getattr(run, by), []).append(run)
+        found.setdefault(tuple(condition(run, name) for name in keys), {}).setdefault(getattr(run, by), []).append(run)
     cells = [Cell(key, levels_of) for key, levels_of in found.items() if len(levels_of) > 1]
     if not cells:
         raise UserError(f"no two values of {by} share a cell: no run on one has the same {', '.join(keys)} as a run on another")
@@ -62,14 +62,13 @@ def match(runs: Sequence[RunRecord], by: str, baseline: str | None = None) -> Co
     levels = [level for level in levels if counts[level]]
     base = max(levels, key=lambda level: counts[level]) if baseline is None else _level(levels, baseline, by)
     matched = [run for cell in cells for part in cell.runs.values() for run in part]
-    kept = varying(matched, keys)
-    places = [keys.index(name) for name in kept]
+    places = [k for k in range(len(keys)) if len({cell.key[k] for cell in cells}) > 1]
     cells = [Cell(tuple(cell.key[k] for k in places), cell.runs) for cell in cells]
-    return Comparison(by, levels, base, kept, cells, len(runs) - len(matched), _cautions(cells, by, base))
+    return Comparison(by, levels, base, [keys[k] for k in places], cells, len(runs) - len(matched), _cautions(cells, by, base))
 
 
 def _varies_within(runs: Sequence[RunRecord], by: str, levels: Sequence[Any], name: str) -> bool:
-    return any(len(distinct([run for run in runs if getattr(run, by) == level], name)) > 1 for level in levels)
+    return any(len({condition(run, name) for run in runs if getattr(run, by) == level} - {None}) > 1 for level in levels)
 
 
 def _level(levels: Sequence[Any], word: str, by: str) -> Any:
@@ -78,26 +77,34 @@ def _level(levels: Sequence[Any], word: str, by: str) -> Any:
 
 
 def _cautions(cells: Sequence[Cell], by: str, baseline: Any) -> list[str]:
-    """What else differs from the baseline's first run, in its repeats and on other levels, each once with its number of pairs."""
+    """What else differs from the baseline's first run, and repeats from the first run of their own level, each with its number of pairs."""
     seen: Counter[str] = Counter()
     count = 0
     for cell in cells:
         first = _finished(cell.runs.get(baseline, []))
-        others = [run for level, part in cell.runs.items() if level != baseline for run in _finished(part)]
-        for second in (*first[1:], *others) if first else ():
-            count += 1
-            fairness = judge(first[0], second, [by])
-            for name, (one, two) in {**fairness.work, **fairness.conditions}.items():
-                column = RUN_COLUMNS[name]
-                kind = "NOT THE SAME WORK: " if name in fairness.work else ""
-                seen[f"{kind}{column.metadata['title']} differs: {shown(column, one)} and {shown(column, two)}"] += 1
-            for name in fairness.disturbed:
-                least = shown(RUN_COLUMNS[name], DISTURBING[name])
-                seen[f"{RUN_COLUMNS[name].metadata['title']}: {least} or more in one of the two or both"] += 1
-            for name in fairness.unknown:
-                seen[f"{RUN_COLUMNS[name].metadata['title']} is not recorded for both"] += 1
+        others = [_finished(part) for level, part in cell.runs.items() if level != baseline]
+        for repeats in (first, *others) if first else ():
+            for second in repeats if repeats is not first else first[1:]:
+                count += 1
+                said = _said(judge(first[0], second, [by]))
+                if second is not repeats[0]:  # nothing differs by its nature within a level
+                    said += _said(judge(repeats[0], second))
+                seen.update(dict.fromkeys(said, 1))
     ranked = sorted(seen.items(), key=lambda item: (not item[0].startswith("NOT"), -item[1]))
     return [f"{text} ({times} of {count} pairs)" for text, times in ranked]
+
+
+def _said(fairness: Fairness) -> list[str]:
+    lines = []
+    for name, (one, two) in {**fairness.work, **fairness.conditions}.items():
+        column = RUN_COLUMNS[name]
+        kind = "NOT THE SAME WORK: " if name in fairness.work else ""
+        lines.append(f"{kind}{column.metadata['title']} differs: {shown(column, one)} and {shown(column, two)}")
+    for name in fairness.disturbed:
+        least = shown(RUN_COLUMNS[name], DISTURBING[name])
+        lines.append(f"{RUN_COLUMNS[name].metadata['title']}: {least} or more in one of the two or both")
+    lines += [f"{RUN_COLUMNS[name].metadata['title']} is not recorded for both" for name in fairness.unknown]
+    return lines
 
 
 def _finished(runs: Sequence[RunRecord]) -> list[RunRecord]:

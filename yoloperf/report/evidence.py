@@ -1,5 +1,6 @@
 """What a claim about runs rests on: measures, the cells in which they were compared, and the verdict that follows."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -7,13 +8,15 @@ from typing import Any
 
 from yoloperf.core.record import RunRecord
 from yoloperf.report.columns import failed, fullest, label, varying
-from yoloperf.report.fairness import IMPLIED
+from yoloperf.report.fairness import IMPLIED, condition, differing_on_a_platform
 
 SUPPORTED, CONTRADICTED, MIXED, NOT_TESTABLE = "supported", "contradicted", "mixed", "not testable"
 LEAST = 3  # fewer cases are an anecdote
 ALIKE = ("engine", "dataset", "img_size", "accumulate", "lr_scale")  # no claim is about these, so they must be equal
 # nor about these, which every platform chooses or records in its own way: equal on one platform
 _ALIKE_ON_A_PLATFORM = ("precision_mode", "dataset_hash", "weights", "hyp")
+# nor about these, as far as they are known
+_MACHINE = ("gpu_name", "cpu_name", "threads", "workers", "processes")
 
 
 @dataclass(frozen=True)
@@ -131,16 +134,36 @@ def middle(runs: Iterable[RunRecord], measure: Measure) -> float | None:
 
 
 def cells(runs: Sequence[RunRecord], fixed: Sequence[str], by: str) -> Iterator[tuple[str, dict[Any, list[RunRecord]]]]:
-    """Runs that are alike in `fixed` and in whatever no claim is about, by the values of `by`; each such group with its name."""
+    """Runs that are alike in `fixed` and in whatever no claim is about, by the values of `by`; each such group with its name.
+
+    A platform that has several devices is as many platforms.
+    """
     found: dict[tuple[Any, ...], dict[Any, list[RunRecord]]] = {}
-    alike = ALIKE if by == "platform" else (*ALIKE, *(name for name in _ALIKE_ON_A_PLATFORM if name not in IMPLIED.get(by, ())))
+    alike, machine = list(ALIKE), []
+    if by != "platform":
+        alike += [name for name in _ALIKE_ON_A_PLATFORM if name not in IMPLIED.get(by, ())]
+        machine = [name for name in differing_on_a_platform(runs, _MACHINE) if name != by]
+    level = _places(runs) if by == "platform" else lambda run: getattr(run, by)
     for run in runs:
-        if getattr(run, by) is not None:
-            key = tuple(getattr(run, name) for name in (*fixed, *alike))
-            found.setdefault(key, {}).setdefault(getattr(run, by), []).append(run)
-    more = varying(runs, alike)
+        if level(run) is not None:
+            key = (*(getattr(run, name) for name in (*fixed, *alike)), *(condition(run, name) for name in machine))
+            found.setdefault(key, {}).setdefault(level(run), []).append(run)
+    more = (*varying(runs, alike), *machine)
     for parts in found.values():
         yield label(next(iter(parts.values()))[0], (*fixed, *more)), parts
+
+
+def _places(runs: Sequence[RunRecord]) -> Callable[[RunRecord], str | None]:
+    """The name of a run's platform, with that of the device where the platform has several."""
+    devices: dict[str | None, set[str]] = defaultdict(set)
+    for run in runs:
+        devices[run.platform] |= {name} if (name := run.gpu_name or run.cpu_name) else set()
+
+    def place(run: RunRecord) -> str | None:
+        device = run.gpu_name or run.cpu_name
+        return f"{run.platform} ({device})" if run.platform and device and len(devices[run.platform]) > 1 else run.platform
+
+    return place
 
 
 def case(where: str, first: Sequence[RunRecord], second: Sequence[RunRecord], measure: Measure, smaller: bool) -> Iterator[Case]:

@@ -1,5 +1,6 @@
 """May two runs be compared? What else differs between them besides what is compared."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,15 +15,36 @@ WORK = (
 )
 # what changes time or quality while the work stays the same
 CONDITIONS = (
-    *("platform", "gpu_name", "cpu_count", "driver", "cuda", "cudnn", "torch", "engine", "precision_mode"),
+    *("platform", "gpu_name", "cpu_name", "cpu_count", "driver", "cuda", "cudnn", "torch", "engine", "precision_mode"),
     *("processes", "threads", "workers", "data_filesystem", "profiler", "attempts"),
 )
 # what disturbs a measurement, from this value on; a run that did not record it is not under suspicion
 DISTURBING = {"throttled_share": 0.05, "gpu_other_processes": 1}
 # what is part of the thing compared, so that it differs by its nature
-IMPLIED = {"platform": {"gpu_name", "gpu_mem_bytes", "driver"}, "model": {"weights"}, "engine": {"weights"}}
+IMPLIED = {"platform": {"gpu_name", "gpu_mem_bytes", "cpu_name", "driver"}, "model": {"weights"}, "engine": {"weights"}}
 # without these two equal, no verdict is clean
 NEEDED = ("dataset_hash", "precision_mode", "torch", "cpu_count")
+
+
+def condition(run: RunRecord, name: str) -> Any:
+    """What a run was made under. The processor counts where it is the device; a record that knows of no processes had one."""
+    if name == "cpu_name" and run.gpu_name:
+        return None
+    return run.processes or 1 if name == "processes" else getattr(run, name)
+
+
+def differing_on_a_platform(runs: Iterable[RunRecord], names: Iterable[str]) -> list[str]:
+    """Those columns in which runs of one platform are known to differ; what only newer records have does not part them from older ones.
+
+    The number of workers counts at one batch size: yolov3 and yolov5 start no more of them than a batch has images.
+    """
+    known: dict[tuple[Any, ...], set[Any]] = defaultdict(set)
+    names = list(names)
+    for run in runs:
+        for name in names:
+            known[name, run.platform, run.batch_size if name == "workers" else None].add(condition(run, name))
+    several = {name for (name, *_), values in known.items() if len(values - {None}) > 1}
+    return [name for name in names if name in several]
 
 
 @dataclass(frozen=True)

@@ -115,8 +115,9 @@ def _named(parts: dict[str, list[RunRecord]], *words: str) -> list[RunRecord]:
 
 def _metal_and_cloud(runs: Sequence[RunRecord], fixed: Sequence[str]) -> Iterator[tuple[str, list[RunRecord], list[RunRecord]]]:
     """Every bare metal platform with every cloud, cell by cell; they are named where there are several."""
-    several = len({run.platform for run in runs if run.platform and _side(run.platform) is not None}) > 2
-    for where, platforms in cells(runs, fixed, "platform"):
+    every = list(cells(runs, fixed, "platform"))
+    several = len({name for _, platforms in every for name in platforms if _side(name) is not None}) > 2
+    for where, platforms in every:
         metals, clouds = ([name for name in platforms if _side(name) == side] for side in (0, 1))
         for metal, cloud in itertools.product(metals, clouds):
             yield f"{where}, {metal} and {cloud}" if several else where, platforms[metal], platforms[cloud]

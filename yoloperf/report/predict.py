@@ -12,9 +12,12 @@ from yoloperf.core.errors import UserError
 from yoloperf.core.record import RunRecord
 from yoloperf.report.columns import distinct, failed, label, place, telling, title
 from yoloperf.report.evidence import LEAST, Measure, times
+from yoloperf.report.fairness import condition, differing_on_a_platform
 
 # one fit each: no coefficient carries over from one of these to another
-_FIT = ("platform", "model", "engine", "dataset", "train_images", "img_size", "precision_mode", "accumulate", "processes")
+_FIT = ("platform", "model", "engine", "dataset", "train_images", "img_size", "precision_mode", "accumulate")
+# nor these, where runs of a platform are known to differ in them
+_MACHINE = ("gpu_name", "cpu_name", "processes", "threads", "workers")
 
 
 @dataclass(frozen=True)
@@ -89,19 +92,21 @@ class Group:
 def groups(runs: Sequence[RunRecord]) -> list[Group]:
     """Those that have a batch size, epochs and a number of images. Raises UserError where no run has."""
     found: dict[tuple[object, ...], list[RunRecord]] = {}
-    for run in runs:
-        if None not in (run.batch_size, run.epochs, run.train_images):
-            found.setdefault(tuple(getattr(run, name) for name in _FIT), []).append(run)
+    known = [run for run in runs if run.batch_size and None not in (run.epochs, run.train_images)]
+    columns = (*_FIT, *differing_on_a_platform(known, _MACHINE))
+    for run in known:
+        found.setdefault(tuple(condition(run, name) for name in columns), []).append(run)
     if not found:
         raise UserError("nothing to predict from: no run has batch_size, epochs and train_images")
-    names = telling([run for part in found.values() for run in part], _FIT)
+    names = telling(known, columns)
     return [Group(", ".join([place(part), *_rest(part[0], names)]), part) for part in found.values()]
 
 
 def _rest(run: RunRecord, names: Sequence[str]) -> list[str]:
-    """What a heading says beside platform and model; a bare number is said with its title."""
-    known = [name for name in names if name not in ("platform", "model") and getattr(run, name) is not None]
-    return [f"{title(name)} {getattr(run, name)}" if name in ("train_images", "processes") else label(run, [name]) for name in known]
+    """What a heading says beside platform, model and GPU; a bare number is said with its title."""
+    known = [name for name in names if name not in ("platform", "model", "gpu_name") and getattr(run, name) is not None]
+    bare = ("train_images", "processes", "threads", "workers")
+    return [f"{title(name)} {getattr(run, name)}" if name in bare else label(run, [name]) for name in known]
 
 
 def fit(group: Group, measure: Measure) -> Fit | None:
@@ -139,14 +144,15 @@ def cell_of(run: RunRecord) -> Cell:
 
 
 def held_out(runs: Sequence[RunRecord], column: str = "epochs") -> list[Prediction]:
-    """Fit without the runs that have the largest value of a column, then predict them. Runs that failed have nothing to compare with."""
+    """Fit without the finished runs that have the largest value of a column, then predict them."""
     measure = times(runs)[0]
     found = []
     for group in groups(runs):
-        largest = distinct(group.runs, column)[-1]
-        model = fit(replace(group, runs=[run for run in group.runs if getattr(run, column) != largest]), measure)
-        for run in group.runs:
-            if model and getattr(run, column) == largest and not failed(run) and (seconds := measure.of(run)):
+        finished = [(run, seconds) for run in group.runs if not failed(run) and (seconds := measure.of(run))]
+        largest = max((getattr(run, column) for run, _ in finished), default=None)
+        model = fit(replace(group, runs=[run for run, _ in finished if getattr(run, column) != largest]), measure)
+        for run, seconds in finished:
+            if model and getattr(run, column) == largest:
                 found.append(Prediction(model, cell_of(run), model.predict(cell_of(run)), seconds))
     return found
 
