@@ -1,6 +1,6 @@
 """What one column does, everything else equal: values side by side, ratios against a baseline, and what speaks against it."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -50,7 +50,11 @@ def match(runs: Sequence[RunRecord], by: str, baseline: str | None = None) -> Co
     if len(levels) < 2:
         there = f"only {levels[0]}" if levels else "not recorded"
         raise UserError(f"nothing to compare by {by}: it is {there} in these runs; choose another of {', '.join(BY)}, or add runs")
-    split = [name for name in _SPLIT if name not in (by, *IMPLIED.get(by, ())) and _varies_within(runs, by, levels, name)]
+    split: list[str] = []
+    for name in _SPLIT:
+        within = (by, "platform") if "platform" in split else (by,)  # each device of its own platform is told by that
+        if name not in (by, *IMPLIED.get(by, ())) and _varies_within(runs, within, name):
+            split.append(name)
     keys = [name for name in (*split, *_CELL) if name != by]
     found: dict[tuple[Any, ...], dict[Any, list[RunRecord]]] = {}
     for run in in_order([run for run in runs if getattr(run, by) is not None], keys):
@@ -67,8 +71,12 @@ def match(runs: Sequence[RunRecord], by: str, baseline: str | None = None) -> Co
     return Comparison(by, levels, base, [keys[k] for k in places], cells, len(runs) - len(matched), _cautions(cells, by, base))
 
 
-def _varies_within(runs: Sequence[RunRecord], by: str, levels: Sequence[Any], name: str) -> bool:
-    return any(len({condition(run, name) for run in runs if getattr(run, by) == level} - {None}) > 1 for level in levels)
+def _varies_within(runs: Sequence[RunRecord], within: Sequence[str], name: str) -> bool:
+    """Whether a column is known to have several values among runs that are alike in `within`."""
+    known: dict[tuple[Any, ...], set[Any]] = defaultdict(set)
+    for run in runs:
+        known[tuple(getattr(run, column) for column in within)].add(condition(run, name))
+    return any(len(values - {None}) > 1 for values in known.values())
 
 
 def _level(levels: Sequence[Any], word: str, by: str) -> Any:
