@@ -104,7 +104,7 @@ def test_what_would_be_another_network_is_refused(kind: str, line: str) -> None:
     with pytest.raises(UserError, match=rf"no support for {line} in \[{kind}\], only for"):
         Darknet(cfg.replace(f"[{kind}]\n", f"[{kind}]\n{line}\n"))
     with pytest.raises(UserError, match=rf"no support for sway= in \[{kind}\]"):
-        Darknet(cfg.replace(f"[{kind}]\n", f"[{kind}]\nsway=1\n"))
+        Darknet(cfg.replace(f"[{kind}]\n", f"[{kind}]\nsway=1\n").replace("[yolo]\n", "[yolo]\nnew_coords=1\n"))
 
 
 def test_what_darknets_training_says_is_no_problem() -> None:

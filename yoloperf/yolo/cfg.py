@@ -68,7 +68,7 @@ def check_keys(section: Section) -> None:
         if key in _READ[section.kind] or key in _OF_TRAINING:
             continue
         neutral = _NEUTRAL[section.kind].get(key)
-        if section.kind == "yolo" and section.integer("new_coords", 0):
+        if key == "scale_x_y" and section.integer("new_coords", 0):
             neutral = "2"  # of scale_x_y: b_x = 2 sigmoid(t_x) - 0.5 is what new_coords means here
         if section.kind == "maxpool" and key == "padding":
             neutral = str(section.integer("size") - 1)
