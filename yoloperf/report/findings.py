@@ -74,10 +74,11 @@ def smallest_batch_is_there_first(runs: Sequence[RunRecord]) -> Finding:
     for where, sizes in cells(runs, ("platform", "model"), "batch_size"):
         every = [run for part in sizes.values() for run in part]
         best = max((value for run in every if not failed(run) and (value := grade.of(run)) is not None), default=0)
-        there = [run for run in every if best and not failed(run) and (grade.of(run) or 0) >= ENOUGH * best and time.of(run) is not None]
-        if len({run.batch_size for run in there}) > 1:
+        known = [run for run in every if not failed(run) and grade.of(run) is not None and time.of(run) is not None]
+        there = [run for run in known if best and (grade.of(run) or 0) >= ENOUGH * best]
+        if there and len({run.batch_size for run in known}) > 1:
             first = min(there, key=lambda run: time.of(run) or 0)
-            cases.append(Case(where, first.batch_size == min(sizes), names(there)))
+            cases.append(Case(where, first.batch_size == min(sizes), names(known)))
             notes.append(f"{where}: {label(first, ('batch_size', 'epochs'))} in {shown(RUN_COLUMNS['wall_s'], time.of(first))}")
     claim = f"The smallest batch size is the fastest way to {ENOUGH:.0%} of the best quality"
     return Finding("batch-time-to-quality", claim, [Facet(f"{time.title} to {grade.title}", cases)], "; ".join(notes))
