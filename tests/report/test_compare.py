@@ -97,8 +97,23 @@ def test_no_repeats_no_significance(study: list[RunRecord]) -> None:
     comparison = match(study, "platform")
     tested = significance(comparison, ["user_s"])
     assert tested == []
-    assert "no difference here is called significant" in verdict(comparison, tested)
-    assert "4 runs of a cell" in verdict(comparison, tested)
+    assert "no difference here is called significant" in verdict(comparison, ["user_s"], tested)
+    assert "4 runs of a cell" in verdict(comparison, ["user_s"], tested)
+
+
+@pytest.mark.parametrize("metrics", [["user_s"], ["user_s", "cpu_percent", "max_rss_bytes", "obj_loss"]])
+def test_the_repeats_that_are_advised_suffice(metrics: list[str]) -> None:
+    def runs(repeats: int) -> list[RunRecord]:
+        return [
+            replace(make(platform, "m", 4, 1), run_id=f"{platform}{k}", seed=k, **dict.fromkeys(metrics, level + k))
+            for platform, level in (("baremetal", 100), ("cloud", 200))
+            for k in range(repeats)
+        ]
+
+    said = verdict(match(runs(1), "platform"), metrics, [])
+    advised = int(said.split(". ")[1].split()[0])
+    for repeats, enough in ((advised, True), (advised - 1, False)):
+        assert all(item.significant for item in significance(match(runs(repeats), "platform"), metrics)) is enough
 
 
 def test_enough_repeats_settle_it() -> None:
@@ -122,7 +137,7 @@ def test_many_tests_raise_the_bar() -> None:
     runs = [replace(run, model=f"m{k}", run_id=f"{k}{run.run_id}") for k in range(6) for run in _two_platforms(4, 1.2)]
     found = significance(match(runs, "platform"), ["user_s"])
     assert len(found) == 6 and not any(item.significant for item in found)
-    assert "with 5 runs of each cell" in verdict(match(runs, "platform"), found)
+    assert "with 5 runs of each cell" in verdict(match(runs, "platform"), ["user_s"], found)
 
 
 def test_a_fair_pair() -> None:
@@ -199,7 +214,7 @@ def test_cells_without_a_baseline_need_no_repeats(study: list[RunRecord]) -> Non
     lost = [replace(run, status="oom") if run.platform == "baremetal" else run for run in study]
     kept = [replace(lost[0], platform=name, status="ok", epochs=9, user_s=1.0) for name in ("baremetal", "cloud")]
     comparison = match([*lost, *kept], "platform", "baremetal")
-    assert "4 of each all 1 at once" in verdict(comparison, significance(comparison, ["user_s"]))
+    assert "4 of each all 1 at once" in verdict(comparison, ["user_s"], significance(comparison, ["user_s"]))
 
 
 def test_verb(runs_csv: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,5 @@
 from itertools import combinations
+from math import comb
 
 import pytest
 from hypothesis import given, settings
@@ -54,6 +55,13 @@ def test_rank_test_of_sets_that_do_not_overlap() -> None:
     assert found.p == pytest.approx(2 / 70)
     assert found.effect == 1.0
     assert rank_test([1], [2, 3]) is None
+
+
+@pytest.mark.parametrize(("few", "many"), [(2, 9), (3, 9), (2, 57), (2, 200)])
+def test_rank_test_of_few_against_many_is_exact(few: int, many: int) -> None:
+    """Sets that do not overlap are the two extremes of all arrangements."""
+    found = rank_test(range(few), range(few, few + many))
+    assert found is not None and found.p == pytest.approx(2 / comb(few + many, few))
 
 
 def test_rank_test_of_equal_sets_finds_nothing() -> None:

@@ -45,7 +45,7 @@ def _compare(args: argparse.Namespace) -> Result:
         "by": comparison.by,
         "baseline": comparison.baseline,
         "metrics": [metric_result(comparison, metric) for metric in metrics],
-        "significance": {"verdict": verdict(comparison, tested), "tests": [asdict(item) for item in tested]},
+        "significance": {"verdict": verdict(comparison, metrics, tested), "tests": [asdict(item) for item in tested]},
         "cautions": comparison.cautions,
         "without_counterpart": comparison.alone,
     }
@@ -64,7 +64,7 @@ def _remarks(comparison: Comparison, metrics: Sequence[str], tested: Sequence[Te
         if metric in BETTER:
             score = ", ".join(f"{level} in {count}" for level, count in wins(comparison, metric).items())
             lines.append(f"best {title(metric)}: {score} of {contested(comparison, metric)} cells")
-    lines.append(verdict(comparison, tested))
+    lines.append(verdict(comparison, metrics, tested))
     if not same_kernels(comparison):
         lines.append("biggest kernel: it is not the same kernel on all sides, so its time compares nothing")
     if comparison.alone:

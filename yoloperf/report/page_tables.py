@@ -124,7 +124,7 @@ def _compared(comparison: Comparison, links: Mapping[str, str]) -> Compared:
     tested: list[Tested] = []
     if tests <= TESTED_CELLS or not _has_repeats(comparison):
         tested = significance(comparison, metrics)
-        says = verdict(comparison, tested)
+        says = verdict(comparison, metrics, tested)
     else:
         says = f"{tests} differences were not tested for chance here: `yoloperf compare --by {comparison.by} --metrics A` tests those of A"
     if not same_kernels(comparison):

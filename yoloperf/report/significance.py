@@ -45,13 +45,15 @@ def significance(comparison: Comparison, metrics: Sequence[str]) -> list[Tested]
     return [Tested(**{**vars(item), "p": p}) for item, p in zip(found, adjusted, strict=True)]
 
 
-def verdict(comparison: Comparison, tested: Sequence[Tested]) -> str:
-    """What may be said about chance, in a sentence; without enough repeats, which runs would settle it."""
-    pairs = sum(_pairs(cell, comparison.baseline) for cell in comparison.cells)
+def verdict(comparison: Comparison, metrics: Sequence[str], tested: Sequence[Tested]) -> str:
+    """What may be said about chance in these metrics, in a sentence; without enough repeats, which runs would settle it."""
     if not tested:
+        pairs = sum(_pairs(cell, comparison.baseline) for cell in comparison.cells)
+        tests = [_tests(comparison, cell, metrics) for cell in comparison.cells]
+        one, every = repeats_needed(max(tests)), repeats_needed(sum(tests))
         return (
             f"no difference here is called significant: no cell has repeats on both sides. "
-            f"{repeats_needed(1)} runs of a cell on each side could settle that cell, {repeats_needed(pairs)} of each all {pairs} at once"
+            f"{one} runs of a cell on each side could settle that cell, {every} of each all {pairs} at once"
         )
     least, wanted = min(min(item.baseline.count, item.other.count) for item in tested), repeats_needed(len(tested))
     sure = sum(item.significant for item in tested)
@@ -63,6 +65,12 @@ def _pairs(cell: Cell, baseline: Any) -> int:
     """Levels beside a finished baseline that have a finished run themselves."""
     there = {level for level, runs in cell.runs.items() if not all(map(failed, runs))}
     return len(there) - 1 if baseline in there else 0
+
+
+def _tests(comparison: Comparison, cell: Cell, metrics: Sequence[str]) -> int:
+    """Tests that repeats of this cell would make, all of which Holm's correction counts: levels x metrics that both sides have."""
+    sides = [(comparison.baseline, level) for level in comparison.levels if level != comparison.baseline]
+    return sum(all(cell.values(level, metric) for level in pair) for pair in sides for metric in metrics)
 
 
 def repeats_table(comparison: Comparison, tested: Sequence[Tested]) -> Table:

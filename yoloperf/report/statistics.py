@@ -9,7 +9,7 @@ import numpy as np
 
 ALPHA = 0.05
 RESAMPLES = 1999  # of the bootstrap: the end points of a 95 % interval are then steady to a few per cent of its width
-EXACT = 8  # repeats on each side up to which every rearrangement is counted: 12,870 of them
+EXACT = comb(16, 8)  # rearrangements up to which every one is counted: 12,870
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,17 @@ class RankTest:
 
 
 def rank_test(first: Sequence[float], second: Sequence[float]) -> RankTest | None:
-    """Whether one set tends to larger values; None where either has fewer than two. Exact, ties included, up to EXACT repeats."""
+    """Whether one set tends to larger values; None where either has fewer than two.
+
+    Exact; where two values are equal, ties included, up to EXACT rearrangements, and by the normal approximation beyond.
+    """
     if min(len(first), len(second)) < 2:
         return None
     from scipy import stats
 
-    small = max(len(first), len(second)) <= EXACT
-    method = stats.PermutationMethod(n_resamples=comb(2 * EXACT, EXACT) + 1) if small else "asymptotic"
+    few = comb(len(first) + len(second), len(first)) <= EXACT
+    ties = len({*first, *second}) < len(first) + len(second)
+    method = stats.PermutationMethod(n_resamples=EXACT + 1) if few else "asymptotic" if ties else "exact"
     result = stats.mannwhitneyu(second, first, alternative="two-sided", method=method)
     return RankTest(float(result.pvalue), 2 * float(result.statistic) / (len(first) * len(second)) - 1)
 
