@@ -10,6 +10,7 @@ from yoloperf.report.cost import priced, prices_said, ways
 from yoloperf.report.evidence import CONTRADICTED, NOT_TESTABLE, SUPPORTED, Finding
 from yoloperf.report.findings import findings
 from yoloperf.report.findings_cost import fastest_is_cheapest, fastest_needs_least_energy
+from yoloperf.report.predict_coco import extrapolated
 
 PRICE = "per_hour: {price}, currency: {currency}, as_of: 2026-11-01, source: our rate, verified: true"
 CARD = "name: {name}\nmatch: {name}\nprice: {{" + PRICE + "}}\n"
@@ -38,6 +39,15 @@ def test_money_is_time_times_the_price_of_the_card() -> None:
     (four,) = priced([run("Fast", 1800.0, processes=4)])
     assert four.cost == pytest.approx(6.0)
     assert prices_said([item]) == ["fast: EUR 3 an hour (card Fast: price as of 2026-11-01, verified: our rate)"]
+
+
+def test_a_machine_is_paid_once_however_many_processes_it_has(tmp_path: Path) -> None:
+    (tmp_path / "cfg" / "platforms" / "rented.yaml").write_text("kind: cpu\n" + CARD.format(name="Rented", price=2.0, currency="EUR"))
+    one = run("Rented", 1800.0, gpu_name=None, cpu_name="Rented", processes=4)
+    assert priced([one])[0].cost == pytest.approx(1.0)
+    lengths = [replace(one, epochs=count, wall_s=600.0 * count) for count in (1, 2, 3)]
+    (far,) = extrapolated(lengths)
+    assert far.cost == pytest.approx(far.prediction.seconds / 3600 * 2)
 
 
 def test_a_failed_run_is_paid_but_bought_no_quality() -> None:
@@ -88,6 +98,16 @@ def test_fastest_cheapest_and_most_frugal_may_be_three_runs() -> None:
     assert [way.priced.run.batch_size for way in (found.fastest, found.cheapest, found.frugal)] == [8, 8, 4]
     mixed = [runs[0], replace(runs[1], energy_source="rapl")]
     assert ways(priced(mixed), [], 0.5)[0].frugal is None, "a GPU's energy and a processor's are not alike"
+
+
+@pytest.mark.parametrize("column", ["dataset", "img_size", "engine"])
+def test_an_easy_data_set_is_no_way_to_the_quality_of_another(column: str) -> None:
+    words = (320, 640) if column == "img_size" else ("easy", "hard")
+    runs = [replace(run("Slow", seconds), **{column: word}) for word, seconds in zip(words, (10.0, 900.0), strict=True)]
+    found = ways(priced(runs), [], 0.5)
+    assert [(item.platform, item.fastest and item.fastest.seconds) for item in found] == [("slow", 10.0), ("slow", 900.0)]
+    assert all(str(word) in item.rest for item, word in zip(found, words, strict=True))
+    assert len(ways(priced([replace(runs[0], **{column: None}), runs[1]]), [], 0.5)) == 1, "what an older record lacks parts nothing"
 
 
 def grid(fast_s: float, foreign: bool = False, **more: object) -> list[RunRecord]:

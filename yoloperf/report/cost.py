@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from yoloperf.core.platforms import PlatformCard, card_for
 from yoloperf.core.record import EpochRecord, RunRecord
-from yoloperf.report.columns import distinct, failed
+from yoloperf.report.columns import IDENTITY, differing, distinct, failed, label, telling
 from yoloperf.report.evidence import Measure, quality, times
 
 POINT = 0.01  # of a quality between 0 and 1
@@ -28,8 +28,7 @@ class Priced:
     @property
     def cost(self) -> float | None:
         """Of all devices, start-up and validation included; that of a failed run is lost and still paid."""
-        one = self.card.cost(self.seconds) if self.card else None
-        return None if one is None else one * (self.run.processes or 1)
+        return paid(self.card, self.seconds, devices(self.run))
 
     @property
     def energy_j(self) -> float | None:
@@ -67,10 +66,14 @@ class Way:
 
 @dataclass(frozen=True)
 class Ways:
-    """The best ways of a platform and model; None where no run that reached the target has the figure."""
+    """The best ways of a platform and model, and of whatever else the runs are known to differ in (`rest`, in words).
+
+    None where no run that reached the target has the figure.
+    """
 
     platform: str | None
     model: str | None
+    rest: str
     reached: int
     tried: int
     fastest: Way | None
@@ -81,6 +84,16 @@ class Ways:
 def card_of(run: RunRecord) -> PlatformCard | None:
     """The card of the device that a run took place on."""
     return card_for(run.gpu_name, run.cpu_name)
+
+
+def devices(run: RunRecord) -> int:
+    """Of how many devices a run paid the price: a process a GPU; a machine is one, however many processes it has."""
+    return run.processes or 1 if run.gpu_name else 1
+
+
+def paid(card: PlatformCard | None, seconds: float | None, count: int) -> float | None:
+    one = card.cost(seconds) if card else None
+    return None if one is None else one * count
 
 
 def priced(runs: Sequence[RunRecord]) -> list[Priced]:
@@ -94,18 +107,26 @@ def priced_time(runs: Sequence[RunRecord]) -> Measure:
 
 
 def ways(items: Sequence[Priced], epochs: Iterable[EpochRecord], target: float) -> list[Ways]:
-    """For every platform and model the fastest, the cheapest and the most frugal run with a quality of at least `target`."""
+    """For every platform, model and what else differs the fastest, the cheapest and the most frugal run with at least `target`."""
     by_run: dict[str | None, list[EpochRecord]] = {}
     if quality([item.run for item in items]).title == MAP:  # of another quality the epochs say nothing
         for record in epochs:
             by_run.setdefault(record.run_id, []).append(record)
     found = []
-    for place in dict.fromkeys((item.run.platform, item.run.model) for item in items):
-        part = [item for item in items if (item.run.platform, item.run.model) == place and not failed(item.run)]
+    runs = [item.run for item in items]
+    names = list(dict.fromkeys(("platform", "model", *differing(runs, IDENTITY))))
+    words = [name for name in telling(runs, names) if name not in ("platform", "model")]
+    groups: dict[tuple[object, ...], list[Priced]] = {}
+    for item in items:
+        groups.setdefault(tuple(getattr(item.run, name) for name in names), []).append(item)
+    for group in groups.values():
+        first, part = group[0].run, [item for item in group if not failed(item.run)]
         there = [way for item in part if (way := _way(item, by_run.get(item.run.run_id, []), target))]
         found.append(
             Ways(
-                *place,
+                platform=first.platform,
+                model=first.model,
+                rest=label(first, words) if any(getattr(first, name) is not None for name in words) else "",
                 reached=len(there),
                 tried=len(part),
                 fastest=min(there, key=lambda way: way.seconds, default=None),
@@ -132,9 +153,7 @@ def _way(item: Priced, epochs: Sequence[EpochRecord], target: float) -> Way | No
         for record in ordered:
             seconds += (record.train_s or 0.0) + (record.val_s or 0.0)
             if (record.map50 or 0.0) >= target:
-                cost = item.card.cost(seconds) if item.card else None
-                paid = None if cost is None else cost * (item.run.processes or 1)
-                return Way(item, seconds, paid, item.energy_j, record.epoch)
+                return Way(item, seconds, paid(item.card, seconds, devices(item.run)), item.energy_j, record.epoch)
         return None
     if item.grade is None or item.grade < target or item.seconds is None:
         return None

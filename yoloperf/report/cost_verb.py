@@ -87,7 +87,7 @@ def cost_table(items: Sequence[Priced], keys: Sequence[str], time: str, grade: s
 
 
 def ways_table(found: Sequence[Ways], target: str) -> Table:
-    """A row a platform and model; of time, cost and energy those that some run has. The least of each is marked."""
+    """A row a platform, model and what else differs; of time, cost and energy those that some run has. The least of each is marked."""
     energy = RUN_COLUMNS["energy_j"].metadata["show"]
     kinds: list[tuple[str, str, str, Callable[[Way], str]]] = [
         ("fastest", "seconds", "time", lambda way: show_seconds(way.seconds)),
@@ -102,7 +102,7 @@ def ways_table(found: Sequence[Ways], target: str) -> Table:
         headings += [titles.get(name, name), heading]
         numeric += [False, True]
     for item in found:
-        where = " on ".join(part for part in (item.model, item.platform) if part) or "runs"
+        where = ", ".join(part for part in (" on ".join(part for part in (item.model, item.platform) if part), item.rest) if part) or "runs"
         if not item.reached:
             rows.append(Row([where], f"reached by none of {item.tried} runs", 1))
             continue
@@ -162,7 +162,7 @@ def _result(item: Priced) -> dict[str, Any]:
 
 def _ways_result(item: Ways) -> dict[str, Any]:
     best = {"fastest": item.fastest, "cheapest": item.cheapest, "least_energy": item.frugal}
-    facts = {"platform": item.platform, "model": item.model, "reached": item.reached, "tried": item.tried}
+    facts = {"platform": item.platform, "model": item.model, "rest": item.rest, "reached": item.reached, "tried": item.tried}
     return facts | {name: way and _way_result(way) for name, way in best.items()}
 
 

@@ -9,7 +9,7 @@ from yoloperf.core.platforms import PlatformCard, cards
 from yoloperf.core.record import RunRecord
 from yoloperf.core.units import show_money
 from yoloperf.report.columns import distinct
-from yoloperf.report.cost import card_of, price_said
+from yoloperf.report.cost import card_of, devices, paid, price_said
 from yoloperf.report.evidence import times
 from yoloperf.report.predict import Cell, Prediction, fit, groups
 from yoloperf.report.render import Row, Table
@@ -28,8 +28,7 @@ class Extrapolated:
 
     @property
     def cost(self) -> float | None:
-        one = self.card.cost(self.prediction.seconds) if self.card else None
-        return None if one is None else one * self.devices
+        return paid(self.card, self.prediction.seconds, self.devices)
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def extrapolated(runs: Sequence[RunRecord]) -> list[Extrapolated]:
         if model and (model.image_s or model.step_s):
             cell = Cell(model.batch_sizes[-1], EPOCHS, TRAIN_IMAGES)
             prediction = Prediction(model, cell, model.predict(cell))
-            found.append(Extrapolated(prediction, card_of(group.runs[0]), group.runs[0].processes or 1))
+            found.append(Extrapolated(prediction, card_of(group.runs[0]), devices(group.runs[0])))
     return found
 
 
