@@ -328,6 +328,16 @@ def test_images_that_cannot_be_decoded_leave_no_folder(
     assert "3.png is no readable image" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("free", "told"), [(0.4, "left 0.4 cores to 1 threads"), (0.6, ""), (-0.1, "left 0.0 cores")])
+def test_a_busy_machine_is_said_once(
+    free: float, told: str, make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train.Neighbours, "free_cores", lambda _: free)
+    assert main(_flags(make_dataset(), tmp_path / "run")) == 0
+    out = capsys.readouterr().out
+    assert out.count("--threads") == bool(told) and told in out
+
+
 def test_batch_is_the_batch_that_is_stepped(make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No nominal batch size: 8 images at 3 a batch are 3 optimiser steps, 2 when two batches are accumulated."""
     taken: list[int] = []

@@ -22,7 +22,7 @@ from yoloperf.core import spec as specs
 from yoloperf.core.environment import SOURCE_ROOT
 from yoloperf.core.errors import UserError
 from yoloperf.core.events import emit
-from yoloperf.core.limits import available_cores
+from yoloperf.core.limits import Neighbours, available_cores
 from yoloperf.core.process import SUPERVISED, die_with_parent
 from yoloperf.core.rundir import RunDir, free_folder, newest_folder, write_atomic
 from yoloperf.core.spec import TrialSpec
@@ -143,10 +143,13 @@ def run(spec: TrialSpec, args: argparse.Namespace, interrupts: Interrupts) -> in
             within = f" and {trainer.steps_begun} steps" if trainer.steps_begun else ""
             print(f"continuing after epoch {trainer.epochs_done}{within}")
         started, told = time.perf_counter(), trainer.epochs_done
+        first, neighbours = told + 1, Neighbours()
         try:
             while trainer.epochs_done < spec.epochs:
                 _tell(trainer.train_epoch(val, val_images, _first_step), spec.epochs)
                 told = trainer.epochs_done
+                if told == first and compute.device.type == "cpu" and world.size == 1:
+                    _tell_if_crowded(neighbours.free_cores(), compute.threads)
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
@@ -232,6 +235,12 @@ def _first_step() -> None:
 def _tell(result: EpochResult, epochs: int) -> None:
     emit("epoch", **asdict(result))
     print(_line(result, epochs))
+
+
+def _tell_if_crowded(free_cores: float, threads: int) -> None:
+    if free_cores < threads - 0.5:
+        advice = f"--threads {max(1, round(free_cores))} may be faster, for a step waits for its slowest thread"
+        print(f"  other processes left {max(0.0, free_cores):.1f} cores to {threads} threads: {advice}")
 
 
 def _line(result: EpochResult, epochs: int) -> str:
