@@ -45,7 +45,8 @@ def test_ratios_and_wins_on_the_published_runs() -> None:
     }
     assert len(by_hand) == contested(comparison, "user_s") == 31
     assert median_ratio(comparison, "cloud", "user_s") == pytest.approx(median(by_hand.values()))
-    assert wins(comparison, "user_s") == {"baremetal": sum(r > 1 for r in by_hand.values()), "cloud": sum(r < 1 for r in by_hand.values())}
+    seen = {cell: r for cell, r in by_hand.items() if cell != ("yolov3", 32, 10)}  # 3:08 on both
+    assert wins(comparison, "user_s") == {"baremetal": sum(r > 1 for r in seen.values()), "cloud": sum(r < 1 for r in seen.values())}
     for cell in comparison.cells:
         assert ratio(cell, "cloud", "baremetal", "user_s") == pytest.approx(by_hand.get(cell.key))
 
@@ -70,6 +71,16 @@ def test_a_share_of_nothing_is_absent(study: list[RunRecord]) -> None:
     comparison = match(study, "platform")
     assert ratio(comparison.cells[0], "cloud", "baremetal", "precision") is None
     assert not {row for row, _ in comparison_table(comparison, "recall").best}, "a tie has no winner"
+
+
+def test_what_looks_equal_has_no_winner_and_a_median_says_of_how_many(study: list[RunRecord]) -> None:
+    runs = [replace(run, recall=0.24801 if run.platform == "cloud" else 0.24799) for run in study]
+    comparison = match(runs, "platform")
+    table = comparison_table(comparison, "recall")
+    assert table.rows[0].cells[-3] == table.rows[0].cells[-2] == "0.248"
+    assert not table.best and set(wins(comparison, "recall").values()) == {0}
+    nothing = [replace(run, recall=0.0) if run.batch_size == 4 and run.platform == comparison.baseline else run for run in runs]
+    assert comparison_table(match(nothing, "platform"), "recall").rows[-1].cells[-1] == "1.00 (n=3)"
 
 
 def test_settings_that_vary_within_a_platform_split_its_cells(study: list[RunRecord]) -> None:

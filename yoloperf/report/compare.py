@@ -161,7 +161,7 @@ def comparison_table(comparison: Comparison, metric: str) -> Table:
         winner = _winner(middles, metric)
         if winner is not None:
             best.add((i, len(comparison.keys) + comparison.levels.index(winner)))
-    medians = [_times(median_ratio(comparison, level, metric)) for level in others]
+    medians = [_times(median_ratio(comparison, level, metric)) + count_said(comparison, level, metric) for level in others]
     lead = ["median", *[""] * (len(comparison.keys) + len(comparison.levels) - 1)]
     rows.append(Row([*lead, *medians]))
     headings = [title(name) for name in comparison.keys]
@@ -188,17 +188,29 @@ def _times(value: float | None) -> str:
 
 
 def median_ratio(comparison: Comparison, level: Any, metric: str) -> float | None:
-    """Middle of a level's ratios over all cells that have one."""
-    ratios = [value for cell in comparison.cells if (value := ratio(cell, level, comparison.baseline, metric)) is not None]
+    """Middle of a level's ratios over the cells that have one."""
+    ratios = ratios_of(comparison, level, metric)
     return median(ratios) if ratios else None
 
 
+def ratios_of(comparison: Comparison, level: Any, metric: str) -> list[float]:
+    """A level's ratios; a cell where a side has no figure, or the baseline's is 0, has none."""
+    return [value for cell in comparison.cells if (value := ratio(cell, level, comparison.baseline, metric)) is not None]
+
+
+def count_said(comparison: Comparison, level: Any, metric: str) -> str:
+    """Of how many ratios a median is, where cells have none: " (n=22)"."""
+    count = len(ratios_of(comparison, level, metric))
+    return f" (n={count})" if 0 < count < len(comparison.cells) else ""
+
+
 def _winner(middles: dict[Any, float], metric: str) -> Any:
-    """The level with the best value; None where two share it, or the metric has no better side."""
+    """The level with the best value; None where two share it as it is shown, or the metric has no better side."""
     if metric not in BETTER or len(middles) < 2:
         return None
     goal = (min if BETTER[metric] == "lower" else max)(middles.values())
-    winners = [level for level, value in middles.items() if value == goal]
+    column = RUN_COLUMNS[metric]
+    winners = [level for level, value in middles.items() if shown(column, value) == shown(column, goal)]
     return winners[0] if len(winners) == 1 else None
 
 

@@ -9,7 +9,18 @@ from statistics import median
 from yoloperf.core.errors import UserError
 from yoloperf.core.record import STATUSES, RunRecord, shown
 from yoloperf.report.columns import BETTER, FIGURES, GRID, IDENTITY, RUN_COLUMNS, STUDY, differing, failed, present, title
-from yoloperf.report.compare import BY, Comparison, comparison_table, contested, match, median_ratio, metrics_of, same_kernels, wins
+from yoloperf.report.compare import (
+    BY,
+    Comparison,
+    comparison_table,
+    contested,
+    count_said,
+    match,
+    median_ratio,
+    metrics_of,
+    same_kernels,
+    wins,
+)
 from yoloperf.report.render import Table
 from yoloperf.report.significance import Tested, repeats_table, significance, verdict
 
@@ -142,21 +153,21 @@ def _has_repeats(comparison: Comparison) -> bool:
 
 
 def _summary(comparison: Comparison, metrics: Sequence[str]) -> PageTable:
-    """A line a metric: the middle of the ratios of all cells, and how many cells each level wins."""
+    """A line a metric: the middle of the ratios of the cells, and how many cells each level wins."""
     others = [level for level in comparison.levels if level != comparison.baseline]
     rows = []
     for metric in metrics:
         score = wins(comparison, metric)
         cells = [Cell(title(metric)), Cell({"lower": "less", "higher": "more"}.get(BETTER.get(metric, ""), ""))]
         for level in others:
-            value = median_ratio(comparison, level, metric)
-            cells.append(replace(_ratio(value), mark=_side(metric, value)))
+            cells.append(replace(_middle(comparison, level, metric), mark=_side(metric, median_ratio(comparison, level, metric))))
         judged = metric in BETTER
         cells += [Cell(str(score[level]) if judged else "", score[level] if judged else None) for level in comparison.levels]
         cells.append(Cell(str(contested(comparison, metric)), contested(comparison, metric)))
         rows.append(cells)
     headings = [("metric", "", False, True), ("better is", "", False, True)]
-    headings += [(f"{level} / {comparison.baseline}", "Median of the ratios of all cells.", True, True) for level in others]
+    doc = "Median of the ratios of the cells; n is their number where some have none, since a value is missing or 0."
+    headings += [(f"{level} / {comparison.baseline}", doc, True, True) for level in others]
     headings += [(f"{level} best in", "Cells in which it has the best value.", True, True) for level in comparison.levels]
     return PageTable([*headings, ("cells", "Cells in which two or more have a value.", True, True)], rows)
 
@@ -186,8 +197,8 @@ def _cell_table(comparison: Comparison, metric: str, links: Mapping[str, str]) -
             else:
                 cells.append(Cell(text, magnitude(text) if plain_table.numeric[j] else None))
         rows.append(cells)
-    whole = [median_ratio(comparison, level, metric) for level in levels if level != comparison.baseline]
-    foot = [Cell("median of all"), *[Cell()] * (keys + len(levels) - 1), *map(_ratio, whole)]
+    whole = [_middle(comparison, level, metric) for level in levels if level != comparison.baseline]
+    foot = [Cell("median of all"), *[Cell()] * (keys + len(levels) - 1), *whole]
     count = len(comparison.cells)
     note = f"{len(rows)} of {count} cells are listed; `yoloperf compare --by {comparison.by}` prints all." if len(rows) < count else ""
     return PageTable(_headings(plain_table.headings, plain_table.numeric), rows, plain_table.title, note, foot=foot)
@@ -197,8 +208,11 @@ def _lost(text: str) -> str:
     return f"status {text if text in STATUSES else 'failed'}" if text else ""
 
 
-def _ratio(value: float | None) -> Cell:
-    return Cell() if value is None else Cell(f"{value:.2f}" if value < 100 else f"{value:.0f}", value)
+def _middle(comparison: Comparison, level: object, metric: str) -> Cell:
+    value = median_ratio(comparison, level, metric)
+    if value is None:
+        return Cell()
+    return Cell((f"{value:.2f}" if value < 100 else f"{value:.0f}") + count_said(comparison, level, metric), value)
 
 
 def plain(table: Table) -> PageTable:
