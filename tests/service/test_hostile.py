@@ -86,6 +86,43 @@ def test_head_that_never_ends_is_given_up(live: Live, monkeypatch: pytest.Monkey
             assert time.monotonic() - start_s < 3
 
 
+@pytest.mark.parametrize(
+    "length, more", [(1000, b"a"), (0, b"\r\n"), (0, b"")], ids=["rest of a body", "what begins no request", "nothing"]
+)
+def test_connection_on_which_no_request_comes_is_closed(live: Live, monkeypatch: pytest.MonkeyPatch, length: int, more: bytes) -> None:
+    monkeypatch.setattr("yoloperf.service.server._IDLE_S", 0.3)
+    with socket.create_connection(live.bound.getsockname(), 5) as stream:
+        stream.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % length)
+        while not (answer := stream.recv(4096)).endswith(b"}"):
+            pass
+        stream.sendall(more)
+        with suppress(ConnectionResetError):
+            assert stream.recv(100) == b"", answer
+
+
+@pytest.mark.parametrize("offer", [b"h2c", b"websocket"])
+def test_offer_of_another_protocol_is_not_taken(live: Live, offer: bytes) -> None:
+    """The body follows in the head's segment and behind it, and two such requests share a connection."""
+    data = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n' + picture(1) + b"\r\n--b--\r\n"
+    head = b"POST /api/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: %d\r\n"
+    asked = head % len(data) + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: " + offer + b"\r\n\r\n" + data
+    both = asked + asked
+    with socket.create_connection(live.bound.getsockname(), SOON_S) as stream:
+        stream.sendall(both[:-100])
+        time.sleep(0.05)
+        stream.sendall(both[-100:])
+        answer = b""
+        while answer.count(b"HTTP/1.1 200 OK") < 2:
+            more = stream.recv(65536)
+            assert more, answer
+            answer += more
+
+
+def test_tunnel_is_refused(live: Live) -> None:
+    status, seconds = ask(live.bound.getsockname(), b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", whole=True)
+    assert status == 400 and seconds < SOON_S
+
+
 def test_openapi_document_is_true(live: Live) -> None:
     """Requests made from the document, valid and invalid, get the statuses, headers and bodies that it states."""
     # what is valid as a document says nothing about whether the bytes are an image, so refusing it is right

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+import httptools
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -21,22 +22,36 @@ _CONNECTIONS = 2048
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn waits for ever for the first request's head and takes one of any length; this does not."""
+    """uvicorn waits for ever for a request's head and takes one of any length, forgets that a connection is idle at its next byte, and
+    loses the body of a request that offers another protocol; this does not."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._head_bytes = 0
-        self._head_timer = self.loop.call_later(_HEAD_S, self.transport.abort)
+        self._timer = self.loop.call_later(_HEAD_S, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_timer.cancel()
+        self._timer.cancel()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        rest: bytes | memoryview = data
+        try:
+            while True:
+                try:
+                    self.parser.feed_data(rest)
+                    return
+                except httptools.HttpParserUpgrade as offer:
+                    rest = memoryview(rest)[offer.args[0] :]
+                    self.parser.feed_data(self._head_without_offer())
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.send_400_response("Invalid HTTP request received.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head_bytes = 0
-        self._head_timer.cancel()
-        self._head_timer = self.loop.call_later(_HEAD_S, self.transport.abort)
+        self._wait(_HEAD_S)
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
@@ -47,8 +62,30 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._head_timer.cancel()
-        super().on_headers_complete()
+        if not self.parser.should_upgrade():
+            self._timer.cancel()
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """From here to the next request time is short, whatever bytes come: the rest of a body that nobody wants, or nothing."""
+        last = not self.pipeline or self.transport.is_closing()
+        super().on_response_complete()
+        if last:
+            self._wait(_IDLE_S)
+
+    def _wait(self, seconds: float) -> None:
+        self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, self.transport.abort)
+
+    def _head_without_offer(self) -> bytes:
+        """A client that offers HTTP/2 or a WebSocket takes HTTP/1.1 as well (RFC 9110, 7.8); one that asks for a tunnel does not."""
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()]
+        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     def _count(self, count: int) -> None:
         self._head_bytes += count
