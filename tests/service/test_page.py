@@ -159,7 +159,7 @@ def test_sliders_act_without_a_request_as_the_server_would(open_page: Callable[.
             told = json.loads(page.keep("JSON"))
             assert (told["conf"], told["iou"], told["model"]) == (conf, iou, model)
             for path, own in zip(pictures, told["results"], strict=True):
-                theirs = service.detect(path.read_bytes(), conf=conf, iou=iou, model=model).json()["results"][0]
+                theirs = service.detect(path.read_bytes(), conf=conf, iou=iou, model=model, max_boxes=4096).json()["results"][0]
                 assert (own["width"], own["height"]) == (theirs["width"], theirs["height"])
                 assert own["counts"] == theirs["counts"]
                 assert [box["name"] for box in own["boxes"]] == [box["name"] for box in theirs["boxes"]]
@@ -181,9 +181,56 @@ def test_suppression_of_crowds(open_page: Callable[..., Opened]) -> None:
         decoded[..., :4] *= torch.tensor([300, 300, 80, 80])
         everything, kept = (suppress(decoded, low, most, 4096, multi_label=False)[0] for low, most in ((0.05, 1), (conf, iou)))
         boxes = [{"class": int(label), "name": "", "score": score, "box": corners} for *corners, score, label in everything.tolist()]
-        script = "async ([boxes, conf, iou]) => (await import('/static/suppress.js')).suppress(boxes, conf, iou, 4096)"
+        script = "async ([boxes, conf, iou]) => (await import('/static/suppress.js')).suppress(boxes, conf, iou)"
         own = page.tab.evaluate(script, [boxes, conf, iou])
         assert [box["score"] for box in own] == kept[:, 4].tolist()
+
+
+def cells(count: int) -> Callable[[Route], None]:
+    """Answers with so many cells side by side."""
+    boxes = [{"class": 0, "name": "RBC", "score": 0.9, "box": [x, 0, x + 1, 1]} for x in range(count)]
+    result = {"image": "", "width": 5000, "height": 100, "boxes": boxes, "timing": {}}
+    timing = {"total_s": 0.0, "batch_size": 1}
+    answer = {"model": "cells", "model_digest": "", "runtime": "", "timing": timing, "results": [result]}
+    return lambda route: route.fulfill(json=answer)
+
+
+def test_every_cell_is_counted(open_page: Callable[..., Opened], pictures: list[Path]) -> None:
+    page = open_page()
+    page.tab.route("**/api/detect", cells(700))
+    page.add(pictures[0])
+    page.answered(1)
+    assert page.objects() == 700 == len(json.loads(page.keep("JSON"))["results"][0]["boxes"])
+    page.tab.route("**/api/detect", cells(4096))
+    page.add(pictures[1])
+    page.answered(2)
+    expect(page.tab.locator("#picture-facts")).to_contain_text("4096 objects · the service gives 4096 boxes at most: some may be missing")
+
+
+def test_what_becomes_of_a_picture_touches_no_other(open_page: Callable[..., Opened], pictures: list[Path]) -> None:
+    """Else a thousand pictures take a million steps."""
+    page = open_page()
+    page.add(pictures[0])
+    page.answered(1)
+    watch = "const seen = window.seen = []; new MutationObserver((all) => seen.push(...all)).observe(document.querySelector('#queue li'), "
+    page.tab.evaluate(f"() => {{ {watch} {{ subtree: true, childList: true, characterData: true }}); }}")
+    page.add(*pictures[1:])
+    page.answered(3)
+    expect(page.tab.locator("#work-text")).to_have_text("3 of 3 pictures done")
+    assert page.tab.evaluate("window.seen.length") == 0
+    page.slide(conf=0.95)
+    assert page.tab.evaluate("window.seen.length") > 0
+    page.tab.get_by_role("button", name="Remove 1.jpg").click()
+    expect(page.tab.locator("#work-text")).to_have_text("2 of 2 pictures done")
+
+
+def test_pictures_of_one_name_are_numbered(open_page: Callable[..., Opened], pictures: list[Path]) -> None:
+    page = open_page()
+    for _ in range(3):
+        page.add(pictures[0])
+    page.answered(3)
+    page.tab.get_by_label("All pictures").check()
+    assert [result["image"] for result in json.loads(page.keep("JSON"))["results"]] == ["0.jpg", "0 (2).jpg", "0 (3).jpg"]
 
 
 def test_blood_cells_by_a_box(open_page: Callable[..., Opened], pictures: list[Path], service: Live) -> None:
@@ -285,6 +332,22 @@ def test_what_is_no_picture_is_said_and_stops_nothing(open_page: Callable[..., O
     expect(page.tab.locator("#choose")).to_be_focused()
 
 
+def test_a_file_that_was_saved_anew_is_said_and_keeps_no_other(
+    open_page: Callable[..., Opened], pictures: list[Path], tmp_path: Path
+) -> None:
+    anew = tmp_path / "anew.jpg"
+    anew.write_bytes(pictures[0].read_bytes())
+    page = open_page()
+    page.add(anew, *pictures)
+    page.answered(4)
+    os.utime(anew, (1e9, 1e9))
+    page.tab.get_by_label("Blood cells").check()
+    expect(page.tab.locator("#queue li.failed")).to_have_count(1)
+    page.answered(3)
+    expect(page.tab.get_by_role("alert")).to_contain_text("changed or cannot be read: choose it again")
+    expect(page.tab.locator("#again")).to_be_hidden()
+
+
 def test_too_large(browser: Browser, make_model: Callable[..., ServedModel], pictures: list[Path]) -> None:
     with Live([make_model()], limits=Limits(image_bytes=2000)) as service:
         page = Opened(browser, service.url)
@@ -341,14 +404,34 @@ def test_a_token_is_asked_for(browser: Browser, make_model: Callable[..., Served
     with Live([make_model()], token="0123456789abcdef") as service:
         page = Opened(browser, service.url)
         dialog = page.tab.get_by_role("dialog", name="Access token")
-        dialog.get_by_label("Token").fill("wrong")
-        dialog.get_by_role("button", name="Continue").click()
-        expect(dialog).to_contain_text("refused")
+        for wrong in ("wrong", "token→pasted"):
+            dialog.get_by_label("Token").fill(wrong)
+            dialog.get_by_role("button", name="Continue").click()
+            expect(dialog.get_by_label("Token")).to_have_value("")
+            expect(dialog).to_contain_text("refused")
         dialog.get_by_label("Token").fill("0123456789abcdef")
         page.tab.keyboard.press("Enter")
         expect(page.tab.locator("#model-facts")).to_contain_text("2 classes")
         page.add(pictures[0])
         page.answered(1)
+        page.context.close()
+
+
+@pytest.mark.parametrize("path", ["", "/training"])
+def test_a_token_is_not_asked_for_again_when_that_was_cancelled(
+    browser: Browser, make_model: Callable[..., ServedModel], tmp_path: Path, path: str
+) -> None:
+    with Live([make_model()], token="0123456789abcdef", allow_training=True, logs=tmp_path) as service:
+        page = Opened(browser, service.url + path)
+        dialog = page.tab.get_by_role("dialog", name="Access token")
+        dialog.get_by_role("button", name="Cancel").click()
+        again = page.tab.locator("#connection").get_by_role("button", name="Try again")
+        expect(page.tab.locator("#connection")).to_contain_text("wants its token")
+        again.click()
+        dialog.get_by_label("Token").fill("0123456789abcdef")
+        page.tab.keyboard.press("Enter")
+        expect(page.tab.locator("#model option")).not_to_have_count(0)
+        expect(again).to_be_hidden()
         page.context.close()
 
 

@@ -31,12 +31,28 @@ export class Problem extends Error {
 
 const TOKEN = "yoloperf-token";
 
+/** Say at `place` what is wrong, with a button that tries `again`. */
+export function offer(place, text, again) {
+  const act = () => {
+    place.hidden = true;
+    again();
+  };
+  place.replaceChildren(element("p", {}, text), element("button", { type: "button", onclick: act }, "Try again"));
+  place.hidden = false;
+}
+
 /** `fetch` below the service's address, with the token where one was given. Raises Problem. */
 export async function request(path, options = {}) {
   for (;;) {
-    const headers = new Headers(options.headers);
     const token = sessionStorage.getItem(TOKEN);
-    if (token) headers.set("Authorization", `Bearer ${token}`);
+    const headers = new Headers(options.headers);
+    try {
+      if (token) headers.set("Authorization", `Bearer ${token}`);
+    } catch {
+      sessionStorage.removeItem(TOKEN); // a character that no header holds
+      if (await askForToken(true)) continue;
+      throw new Problem(401, "token", "This service asks for a token.");
+    }
     let response;
     try {
       response = await fetch(new URL(path, root), { ...options, headers });

@@ -1,7 +1,7 @@
 /** The page that finds objects: pictures in, boxes, counts and times out. */
 
 import { camera } from "./camera.js";
-import { Problem, announce, api, element, navigate, plural, save } from "./common.js";
+import { Problem, announce, api, element, navigate, offer, plural, save } from "./common.js";
 import { showBoxes, showCounts } from "./counts.js";
 import { asJson, boxesCsv, countsCsv, ground, pictureWithBoxes } from "./files.js";
 import { List, stateOf } from "./list.js";
@@ -90,11 +90,14 @@ function beside(step) {
 /* everything that depends on the picture, its answer and the sliders */
 
 function show() {
+  clearTimeout(soon);
+  soon = 0;
   const result = current?.result;
   const failed = current?.state === "failed";
   const seen = Boolean(pixels || result);
   const all = done();
   const facts = result ? [`${result.width} × ${result.height}`, plural(boxesOf(current).length, "object")] : [];
+  if (current?.full) facts.push(`the service gives ${result.boxes.length} boxes at most: some may be missing`);
   if (result && !pixels) facts.push("this browser cannot show the format");
   $("picture-title").textContent = current?.name ?? "No picture yet";
   $("picture-facts").textContent = facts.join(" · ");
@@ -131,23 +134,26 @@ function show() {
 function add(files) {
   const added = queue.add(files);
   for (const picture of added) list.add(picture);
-  list.showAll();
+  list.showTotals();
   if (!added.length) return;
   open(added[0]);
   const { top } = $("view").getBoundingClientRect();
   if (top > 0.6 * window.innerHeight) $("stage").scrollIntoView(); // on a phone the picture is below the list
 }
 
+let soon = 0;
+
 function changed(picture) {
-  list.showAll();
+  list.show(picture);
+  list.showTotals();
   if (picture.state === "done") announce(sentence(picture));
   if (picture === current && picture.state === "done") resize();
-  if (picture === current || picture.state === "done") show();
+  if (picture === current) show();
+  else if (picture.state === "done") soon ||= setTimeout(show, 200); // the count of all takes as long as there are pictures
 }
 
 function removed(picture, next) {
   queue.remove(picture);
-  list.showAll();
   if (picture === current) open(next);
   else show();
 }
@@ -155,7 +161,6 @@ function removed(picture, next) {
 function clear() {
   for (const picture of queue.pictures) queue.remove(picture);
   list.clear();
-  list.showAll();
   open(null);
   $("choose").focus();
 }
@@ -186,6 +191,7 @@ async function start() {
     known = await api("api/models");
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
+    if (problem.status === 401) return offer($("connection"), problem.message, start);
     connected(problem.message);
     setTimeout(start, 3000);
     return;

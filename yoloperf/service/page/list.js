@@ -9,20 +9,21 @@ const STATES = { waiting: "Waiting", sending: "Detecting…" };
 export class List {
   /** `open(picture)` when one is picked, `remove(picture, next)` when one is dropped from the list. */
   constructor(open, remove) {
-    Object.assign(this, { open, remove, rows: new Map(), drawn: Promise.resolve() });
+    Object.assign(this, { open, remove, rows: new Map(), tally: {}, drawn: Promise.resolve() });
     $("queue").addEventListener("keydown", (event) => this.key(event));
   }
 
   add(picture) {
     const thumb = element("canvas", { width: 88, height: 66, className: "thumb", "aria-hidden": "true" });
-    const state = element("span", { className: "note state" }, STATES.waiting);
+    const state = element("span", { className: "note state" }, stateOf(picture));
     const name = element("span", { className: "name", title: picture.name }, picture.name);
     const pick = element("button", { type: "button", className: "pick" }, thumb, name, state);
     const away = element("button", { type: "button", className: "quiet away", "aria-label": `Remove ${picture.name}` }, "×");
-    const row = element("li", { picture }, pick, away);
+    const row = element("li", { picture, className: picture.state }, pick, away);
     pick.addEventListener("click", () => this.open(picture));
     away.addEventListener("click", () => this.drop(row));
     this.rows.set(picture, row);
+    this.tally[row.className] = (this.tally[row.className] ?? 0) + 1;
     $("queue").append(row);
     this.drawn = this.drawn.then(() => drawThumb(picture, thumb)); // in turn: many decoded photographs are a lot of memory
   }
@@ -30,14 +31,18 @@ export class List {
   drop(row) {
     const next = row.nextElementSibling ?? row.previousElementSibling;
     this.rows.delete(row.picture);
+    this.tally[row.className] -= 1;
     row.remove();
+    this.showTotals();
     (next?.firstChild ?? $("choose")).focus();
     this.remove(row.picture, next?.picture ?? null);
   }
 
   clear() {
     this.rows.clear();
+    this.tally = {};
     $("queue").replaceChildren();
+    this.showTotals();
   }
 
   mark(current) {
@@ -49,18 +54,25 @@ export class List {
     if (row) keepInSight($("queue"), row);
   }
 
-  /** Write what has become of a picture. */
+  /** Write what has become of a picture: that row alone, since thousands may be in the list. */
   show(picture) {
     const row = this.rows.get(picture);
     if (!row) return;
-    row.className = picture.state;
+    if (row.className !== picture.state) {
+      this.tally[row.className] -= 1;
+      this.tally[picture.state] = (this.tally[picture.state] ?? 0) + 1;
+      row.className = picture.state;
+    }
     row.querySelector(".state").textContent = stateOf(picture);
   }
 
   showAll() {
     for (const picture of this.rows.keys()) this.show(picture);
-    const states = [...this.rows.keys()].map(({ state }) => state);
-    const [all, done, failed] = [states.length, ...["done", "failed"].map((one) => states.filter((state) => state === one).length)];
+  }
+
+  showTotals() {
+    const all = this.rows.size;
+    const { done = 0, failed = 0 } = this.tally;
     $("clear").hidden = !all;
     $("work").hidden = all < 2;
     $("work-bar").value = all ? (done + failed) / all : 0;

@@ -4,18 +4,24 @@ import { Problem, request } from "./common.js";
 
 const AT_ONCE = 3;
 const TRIES = 6;
-const ASKED = { conf: "0.05", iou: "1", max_boxes: "4096", clip: "false" }; // everything: the page suppresses and cuts by itself
+const MOST_BOXES = 4096; // that the API gives
+const ASKED = { conf: "0.05", iou: "1", max_boxes: String(MOST_BOXES), clip: "false" }; // everything: the page suppresses and cuts by itself
 
 let numbered = 0;
 
 /** A picture: `state` waiting, sending, busy, done or failed; `hopeless` when asking again would give the same. */
 export class Picture {
-  constructor(file) {
-    Object.assign(this, { id: ++numbered, file, name: file.name, state: "waiting", message: "", hopeless: false, tries: 0, answer: null, elapsed: 0 });
+  constructor(file, name) {
+    Object.assign(this, { id: ++numbered, file, name, state: "waiting", message: "", hopeless: false, tries: 0, answer: null, elapsed: 0 });
   }
 
   get result() {
     return this.answer?.results[0] ?? null;
+  }
+
+  /** Whether the service may have left boxes out. */
+  get full() {
+    return this.result?.boxes.length === MOST_BOXES;
   }
 }
 
@@ -27,7 +33,8 @@ export class Queue {
   }
 
   add(files) {
-    const added = [...files].map((file) => new Picture(file));
+    const taken = new Set(this.pictures.map(({ name }) => name));
+    const added = [...files].map((file) => new Picture(file, distinct(file.name, taken)));
     this.pictures.push(...added);
     this.pump();
     return added;
@@ -104,6 +111,9 @@ export class Queue {
       const wait = problem.retryAfter ?? 1.5 ** picture.tries;
       this.notBefore = Math.max(this.notBefore, performance.now() + wait * 1000);
       this.step(picture, "busy", `Server busy, again in ${Math.ceil(wait)} s (${picture.tries} of ${TRIES})`);
+    } else if (problem.unreachable && !(await readable(picture.file))) {
+      picture.hopeless = true;
+      this.step(picture, "failed", "The file changed or cannot be read: choose it again.");
     } else if (problem.unreachable && !(await this.alive())) {
       this.step(picture, "waiting");
       if (!this.down) this.lose(problem.message);
@@ -111,7 +121,7 @@ export class Queue {
       this.notBefore = Math.max(this.notBefore, performance.now() + 1000 * 1.5 ** picture.tries);
       this.step(picture, "waiting"); // a busy server may hang up on a body that it will not read
     } else {
-      picture.hopeless = problem.status >= 400 && problem.status < 500 && !problem.busy;
+      picture.hopeless = problem.status >= 400 && problem.status < 500 && problem.status !== 401 && !problem.busy;
       this.step(picture, "failed", problem.unreachable ? "The connection broke whenever this file was sent." : sentence(problem.message));
     }
   }
@@ -141,6 +151,23 @@ export class Queue {
       (problem) => !problem.unreachable,
     );
   }
+}
+
+/** `name`, numbered where it is in `taken`, which gets it: files and tables tell pictures apart by their names. */
+function distinct(name, taken) {
+  const [, stem, suffix] = /^(.*?)(\.[^.]*)?$/s.exec(name);
+  let one = name;
+  for (let number = 2; taken.has(one); number += 1) one = `${stem} (${number})${suffix ?? ""}`;
+  taken.add(one);
+  return one;
+}
+
+/** Browsers refuse a file that was saved anew after it was chosen, and `fetch` does not say that this was it. */
+function readable(file) {
+  return file.slice(0, 1).arrayBuffer().then(
+    () => true,
+    () => false,
+  );
 }
 
 function sentence(text) {

@@ -2,14 +2,14 @@
 
 /**
  * boxes: as the API gives them for iou=1 (nothing suppressed), best first. Returns those with a score above `confidence` of
- * which no better one of their class overlaps more than `iou`, at most `most`, best first.
+ * which no better one of their class overlaps more than `iou`, best first: all of them, since they are counted.
  */
-export function suppress(boxes, confidence, iou, most = 300) {
+export function suppress(boxes, confidence, iou) {
   const lowest = Math.fround(confidence); // scores are single precision on the server
   const kept = [];
   const ofClass = new Map();
   for (const box of boxes) {
-    if (kept.length === most || Math.fround(box.score) <= lowest) break;
+    if (Math.fround(box.score) <= lowest) break;
     const better = ofClass.get(box.class) ?? [];
     if (better.some((other) => overlap(other.box, box.box) > iou)) continue;
     better.push(box);

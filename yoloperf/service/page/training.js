@@ -1,5 +1,5 @@
 import { curves, swatch } from "./chart.js";
-import { announce, api, element, navigate, plural, root } from "./common.js";
+import { announce, api, element, navigate, offer, plural, root } from "./common.js";
 import { follow } from "./follow.js";
 
 const LOOK_MS = 5000; // for runs that wait, and for what others start
@@ -204,9 +204,21 @@ async function look() {
   at("queue").textContent = waiting ? `${plural(waiting, "run")} waiting` : "";
 }
 
+let prepared = false; // the form has what there is to choose
+
 async function keepLooking() {
   for (;;) {
-    if (!document.hidden) await look().then(() => streams.size || lost(null), (problem) => lost(problem.message));
+    try {
+      if (!prepared) await prepare();
+      prepared = true;
+      if (!document.hidden) {
+        await look();
+        if (!streams.size) lost(null);
+      }
+    } catch (problem) {
+      if (problem.status === 401) return offer(at("connection"), problem.message, keepLooking);
+      lost(problem.message);
+    }
     await new Promise((go) => setTimeout(go, LOOK_MS));
   }
 }
@@ -254,5 +266,4 @@ at("form").addEventListener("submit", async (event) => {
 });
 
 navigate(true);
-prepare().catch((problem) => trouble(problem.message));
 keepLooking();
