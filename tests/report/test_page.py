@@ -14,12 +14,15 @@ from playwright.sync_api import Browser, Page
 
 from yoloperf.cli import main
 from yoloperf.core.record import EpochRecord, KernelRecord, RunRecord, to_csv
-from yoloperf.report.charts_grid import tradeoff
+from yoloperf.report import shell
+from yoloperf.report.charts_grid import grid, tradeoff
+from yoloperf.report.charts_runs import _device_spec
+from yoloperf.report.charts_runs import kernels as kernels_chart
 from yoloperf.report.load import Records
 from yoloperf.report.page import page
 from yoloperf.report.page_charts import charts
 from yoloperf.report.shell import VEGA_LITE
-from yoloperf.report.vega import POINTS
+from yoloperf.report.vega import POINTS, SERIES, Chart
 
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)>\u202e\ud800\x00&\"'{{7*7}}"
 
@@ -256,6 +259,32 @@ def test_thinned_points_keep_their_model() -> None:
     assert sum(not row["best"] for row in rows) <= POINTS and "one run in 2 is drawn" in made.note
 
 
+def _values(chart: object, name: str) -> set[str]:
+    assert isinstance(chart, Chart)
+    return {row[name] for row in chart.variants[0][1]["data"]["values"]}
+
+
+def test_no_two_of_a_plot_have_one_colour() -> None:
+    script = (Path(shell.__file__).parent / "templates" / "page.js").read_text()
+    (colours,) = re.findall(r"category: \[(.*?)\]", script)
+    assert len(set(colours.split(", "))) == SERIES
+    runs = [
+        RunRecord(
+            run_id=f"{k}", platform=f"p{k}", batch_size=4 * (k % 2 + 1), biggest_kernel_name=f"k{k}", biggest_kernel_avg_s=1.0, user_s=9.0
+        )
+        for k in range(11)
+    ]
+    assert len(_values(grid(runs, "batch_size"), "series")) == SERIES
+    drawn = kernels_chart(runs)
+    assert len(_values(drawn, "series")) == SERIES and "other kernels" in _values(drawn, "series")
+    assert len(_values(drawn, "kernel")) == 11
+
+
+def test_lines_of_the_device_differ_in_more_than_colour() -> None:
+    encoding = _device_spec([], "time", "power", "W")["encoding"]
+    assert encoding["strokeDash"]["field"] == encoding["color"]["field"]
+
+
 def test_a_value_of_several_runs_sorts_by_its_number(tmp_path: Path) -> None:
     """The numbers of the links to its logs, which stand behind it, are no part of it."""
     runs = [
@@ -270,7 +299,7 @@ def test_a_value_of_several_runs_sorts_by_its_number(tmp_path: Path) -> None:
 
 def test_a_run_without_a_name_and_epochs_is_called_so(tmp_path: Path) -> None:
     html = page(Records([RunRecord(platform="a", status="ok", user_s=1.0)], [], []), tmp_path / "report.html").html
-    assert "not named" in html and "after as many epochs" in html
+    assert "not named" in html and "after the most epochs that both finished" in html
     assert ">None<" not in html and "None epochs" not in html
 
 

@@ -1,6 +1,6 @@
 """Interactive plots of what went on within runs: curves, kernels, operators, the device; and how much repeats differ."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -104,15 +104,19 @@ def kernels(runs: Sequence[RunRecord]) -> Chart | str:
     drawn = every[::step]
     divisor, axis = scaled("biggest_kernel_avg_s", [run.biggest_kernel_avg_s or 0 for run in drawn])
     words = row_labels(drawn)
+    names = [run.biggest_kernel_name or "name not recorded" for run in drawn]
+    common = [name for name, _ in Counter(names).most_common()]
+    kept = common if len(common) <= SERIES else common[: SERIES - 1]
     rows = [
         {
             "row": word,
             "y": (run.biggest_kernel_avg_s or 0) / divisor,
             "shown": shown(RUN_COLUMNS["biggest_kernel_avg_s"], run.biggest_kernel_avg_s),
-            "series": run.biggest_kernel_name or "name not recorded",
+            "series": name if name in kept else "other kernels",
+            "kernel": name,
             "share": shown(RUN_COLUMNS["biggest_kernel_share"], run.biggest_kernel_share),
         }
-        for word, run in zip(words, drawn, strict=True)
+        for word, name, run in zip(words, names, drawn, strict=True)
     ]
     spec = {
         "data": {"values": rows},
@@ -125,7 +129,7 @@ def kernels(runs: Sequence[RunRecord]) -> Chart | str:
             "x": {"field": "y", "type": "quantitative", "title": axis},
             "color": {"field": "series", "type": "nominal", "title": None, "legend": {"orient": "bottom", "columns": 1, "labelLimit": 620}},
             "opacity": faded(),
-            "tooltip": tips(row="run", series="kernel", shown="average", share="share of its domain"),
+            "tooltip": tips(row="run", kernel="kernel", shown="average", share="share of its domain"),
         },
     }
     note = "" if step == 1 else f"{len(drawn)} of {len(every)} runs are drawn, one in {step}."
@@ -162,12 +166,13 @@ def operators(records: Records) -> Chart | str:
 
 
 def _operator_spec(rows: list[Spec], kinds: Sequence[str], words: str) -> Spec:
+    """Parts have edges and one order, that of the legend, so that they are told apart without their colours, too."""
     return {
         "data": {"values": rows},
         "height": {"step": 22},
         "usermeta": {"columns": 1},
         "params": [pick()],
-        "mark": {"type": "bar"},
+        "mark": {"type": "bar", "stroke": "currentColor", "strokeWidth": 0.7},
         "encoding": {
             "y": {"field": "row", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 340}},
             "x": {
@@ -223,6 +228,7 @@ def _device_spec(rows: list[Spec], along: str, up: str, unit: str) -> Spec:
             "x": {"field": "x", "type": "quantitative", "title": along, "scale": {"nice": False}},
             "y": y,
             "color": {"field": "series", "type": "nominal", "title": None, "sort": None},
+            "strokeDash": {"field": "series", "type": "nominal", "title": None, "sort": None},
             "detail": [{"field": "id"}, {"field": "gpu"}],
             "opacity": faded(),
             "tooltip": [*tips(series="run", gpu="GPU"), {"field": "x", "title": along, "format": ".3~g"}, {"field": "y", "title": up}],

@@ -9,7 +9,7 @@ from yoloperf.report.columns import GRID, IDENTITY, RUN_COLUMNS, label, telling,
 
 Spec = dict[str, Any]
 
-SERIES = 12  # more colours nobody tells apart
+SERIES = 8  # as many as the page has colours (range.category of page.js): a ninth would look like the first
 POINTS = 1200  # of one plot
 BARS = 80
 
