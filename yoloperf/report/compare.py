@@ -194,14 +194,15 @@ def median_ratio(comparison: Comparison, level: Any, metric: str) -> float | Non
 
 
 def ratios_of(comparison: Comparison, level: Any, metric: str) -> list[float]:
-    """A level's ratios; a cell where a side has no figure, or the baseline's is 0, has none."""
+    """A level's ratios, cell by cell; where a side has no figure, or the baseline's is 0, there is none."""
     return [value for cell in comparison.cells if (value := ratio(cell, level, comparison.baseline, metric)) is not None]
 
 
 def count_said(comparison: Comparison, level: Any, metric: str) -> str:
-    """Of how many ratios a median is, where cells have none: " (n=22)"."""
+    """Of how many ratios a median is, where cells with both figures have none since the baseline's is 0: " (n=22)"."""
     count = len(ratios_of(comparison, level, metric))
-    return f" (n={count})" if 0 < count < len(comparison.cells) else ""
+    both = sum(bool(cell.values(level, metric) and cell.values(comparison.baseline, metric)) for cell in comparison.cells)
+    return f" (n={count})" if 0 < count < both else ""
 
 
 def _winner(middles: dict[Any, float], metric: str) -> Any:

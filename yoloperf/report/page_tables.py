@@ -166,7 +166,7 @@ def _summary(comparison: Comparison, metrics: Sequence[str]) -> PageTable:
         cells.append(Cell(str(contested(comparison, metric)), contested(comparison, metric)))
         rows.append(cells)
     headings = [("metric", "", False, True), ("better is", "", False, True)]
-    doc = "Median of the ratios of the cells; n is their number where some have none, since a value is missing or 0."
+    doc = "Median of the ratios of the cells; n is their number where others have none, since the value to divide by is 0."
     headings += [(f"{level} / {comparison.baseline}", doc, True, True) for level in others]
     headings += [(f"{level} best in", "Cells in which it has the best value.", True, True) for level in comparison.levels]
     return PageTable([*headings, ("cells", "Cells in which two or more have a value.", True, True)], rows)
