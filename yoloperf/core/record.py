@@ -89,7 +89,7 @@ class RunRecord:
     precision_mode: str | None = column("arithmetic", "events, console", "Arithmetic of the convolutions: fp32, tf32, bf16, fp16, amp.")
     workers: int | None = column("workers", "events, console", "Loader threads or processes.")
     threads: int | None = column("threads", "events", "CPU threads of the trainer.")
-    processes: int | None = column("processes", "events", "Processes of the trainer, one a device; images_per_s is that of all.")
+    processes: int | None = column("processes", "events, console", "Processes of the trainer, one a device; images_per_s is that of all.")
     weights: str | None = column("weights", "events, console", "Initial weights.")
     status: str | None = column("status", "run.json, log ending", f"One of {', '.join(STATUSES)}.")
     reason: str | None = column("reason", "run.json, log ending", "Why the status is not ok, in a line.")
@@ -172,7 +172,7 @@ class RunRecord:
     )
     throttle_reasons: str | None = column("throttled by", "NVML", "What held it back, the longest first.")
     gpu_other_processes: int | None = column("others on GPU", "NVML", "Most processes of others on the device at a time.")
-    gpu_power_w: float | None = column("GPU power", "NVML", "Mean power draw.", "W", show_power)
+    gpu_power_w: float | None = column("GPU power", "NVML", "Mean power draw, of several GPUs together.", "W", show_power)
     energy_j: float | None = column(
         "energy",
         "NVML, RAPL",
