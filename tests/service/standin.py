@@ -23,9 +23,9 @@ class StandIn(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, port: int = 0, delay_s: float = 0.0, digest: str = "0123456789ab") -> None:
+    def __init__(self, port: int = 0, delay_s: float = 0.0, digest: str = "0123456789ab", model: str = "bccd") -> None:
         super().__init__(("127.0.0.1", port), _Handler)
-        self.delay_s, self.digest = delay_s, digest
+        self.delay_s, self.digest, self.model = delay_s, digest, model
         self.seen: list[list[str]] = []  # names of the pictures of each request
         self.at_once = self.most_at_once = 0
         self.refuse: Callable[[list[str]], Refusal | None] = lambda names: None
@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.refuse_all:
             self.answer(*self.server.refuse_all)
             return
-        models = [{"name": name, "digest": self.server.digest, "default": name == "bccd"} for name in ("coco", "bccd")]
+        models = [{"name": name, "digest": self.server.digest, "default": name != "coco"} for name in ("coco", self.server.model)]
         self.answer(200, {}, {"models": models} if self.path == "/api/models" else {"status": "ready"})
 
     def do_POST(self) -> None:
@@ -96,7 +96,13 @@ class _Handler(BaseHTTPRequestHandler):
             results.append(
                 {"image": name, "width": width, "height": height, "counts": {"cell": 1}, "boxes": [box], "timing": {"decode_s": 0.001}}
             )
-        return {"model": "bccd", "model_digest": self.server.digest, "runtime": "none", "results": results, "timing": {"total_s": 0.001}}
+        return {
+            "model": self.server.model,
+            "model_digest": self.server.digest,
+            "runtime": "none",
+            "results": results,
+            "timing": {"total_s": 0.001},
+        }
 
     def answer(self, status: int, headers: dict[str, str], body: dict[str, Any]) -> None:
         content = json.dumps(body).encode()

@@ -67,7 +67,7 @@ def test_every_image_once_over_all_nodes(folder: Path, send: Send) -> None:
     for name, line in found.items():
         height = cv2.imread(str(folder / name)).shape[0]
         assert line["height"] == line["boxes"][0]["y2"] == height and line["request_s"] > 0.05 and line["request_images"] == 2
-        assert cv2.imread(str(folder.parent / "out" / "pictures" / name)).shape[0] == height
+        assert cv2.imread(str(folder.parent / "out" / "pictures" / f"{name}.jpg")).shape[0] == height
     assert [node["images"] for node in result["nodes"]] == [sum(map(len, node.seen)) for node in (one, two)]
     assert all(node["request_p50_s"] > 0.05 and node["up"] for node in result["nodes"])
     with StandIn() as idle:
@@ -107,6 +107,51 @@ def test_cut_line_and_changed_image_are_sent_again(folder: Path, send: Send) -> 
         code, result = send(node.address)
         assert sum(map(len, node.seen)) == result["sent"] == 2 and code == 0
     assert lines(folder).keys() == names(folder) and lines(folder)["0.jpg"]["height"] == 77
+
+
+def test_image_that_vanishes_or_changes_while_it_is_answered(folder: Path, send: Send) -> None:
+    gone, new = folder / "0.jpg", folder / "3.jpg"
+
+    def change(seen: list[str]) -> None:
+        if gone.name in seen:
+            gone.unlink()
+        if new.name in seen and not sent:
+            cv2.imwrite(str(new), np.zeros((77, 40, 3), np.uint8))
+
+    sent: list[str] = []
+    with StandIn() as node:
+        node.refuse = change
+        code, result = send(node.address, flags="--pictures --batch 2")
+        assert (code, result["sent"], result["refused"]) == (0, 24, []) and lines(folder)["3.jpg"]["height"] == 23
+        sent = [name for request in node.seen for name in request]
+        code, result = send(node.address)
+        assert (code, result["sent"]) == (0, 1) and lines(folder)["3.jpg"]["height"] == 77
+    assert len(sent) == len(lines(folder)) == 24 and (folder.parent / "out" / "pictures" / "0.jpg.jpg").exists()
+
+
+def test_pictures_of_what_was_sent_without_them(folder: Path, send: Send) -> None:
+    """Each has its own, whatever the names."""
+    for number, name in enumerate(("a.png", "a.png.jpg", "a.jpg")):
+        cv2.imwrite(str(folder / name), np.zeros((50 + number, 40, 3), np.uint8))
+    pictures = folder.parent / "out" / "pictures"
+    with StandIn() as node:
+        send(node.address)
+        (folder / "0.jpg").unlink()
+        code, result = send(node.address, flags="--pictures")
+    assert (code, result["sent"]) == (0, 0) and not (pictures / "0.jpg.jpg").exists()
+    assert {name: line["height"] for name, line in lines(folder).items() if name != "0.jpg"} == {
+        path.relative_to(pictures).as_posix().removesuffix(".jpg"): cv2.imread(str(path)).shape[0] for path in pictures.rglob("*.jpg")
+    }
+    assert cv2.imread(str(pictures / "3.jpg.jpg")).max() > 150, "the boxes are on it"
+
+
+def test_weights_are_known_by_their_digest_not_their_name(folder: Path, send: Send) -> None:
+    with StandIn() as node:
+        send(node.address)
+    (folder / "0.jpg").rename(folder / "new.jpg")
+    with StandIn(model="renamed") as node:
+        assert send(node.address)[0] == 0
+    assert "new.jpg" in lines(folder)
 
 
 def test_results_of_other_settings_are_not_mixed(folder: Path, send: Send, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,6 +256,18 @@ def test_busy_node_is_left_alone_for_as_long_as_it_says(folder: Path, send: Send
         start = time.monotonic()
         code, result = send(node.address, flags="--in-flight 4")
     assert code == 0 and result["nodes"][0]["retried"] == 4 and time.monotonic() - start > 1 and lines(folder).keys() == names(folder)
+
+
+def test_busy_for_too_long_is_not_called_down(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    busy = (429, {"Retry-After": "0"}, {"error": {"code": "busy", "message": "64 images are waiting already"}})
+    with StandIn() as node:
+        node.refuse = lambda _: busy
+        start = time.monotonic()
+        output = str(folder.parent / "out")
+        assert main(["send", str(folder), "--output", output, "--patience", "1.5", "--nodes", node.address]) == 1
+    assert 1.5 < time.monotonic() - start < 10
+    said = capsys.readouterr().out
+    assert "24 images are left, the nodes took no requests: run the same command again" in said and "64 images are waiting" in said
 
 
 def test_poisonous_image_ends_as_refused(folder: Path, send: Send) -> None:

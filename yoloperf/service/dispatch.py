@@ -1,6 +1,7 @@
 """Spreads requests over nodes: each kept busy with a bounded number in flight, what fails tried elsewhere, who recovers used again."""
 
 import asyncio
+import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,19 +19,36 @@ _FIRST_REST_S, _LONGEST_REST_S = 0.2, 5.0  # between two looks at a node that fa
 _PROBE_TIMEOUT_S = 5.0
 _MOST_ATTEMPTS = 5  # that failed on the way or in the node; busy nodes and nodes that are down do not count
 
-Record = Callable[[Path, Answer, int], Awaitable[None]]  # takes an image, the answer, and the image's place in it
+
+@dataclass(frozen=True)
+class Sent:
+    """An image as it was when it was read, whatever has become of the file since."""
+
+    path: Path
+    content: bytes
+    status: os.stat_result
+
+    @classmethod
+    def read(cls, path: Path) -> "Sent":
+        with path.open("rb") as file:
+            return cls(path, file.read(), os.fstat(file.fileno()))
+
+
+Record = Callable[[Sent, Answer, int], Awaitable[None]]  # takes an image, the answer, and the image's place in it
 
 
 @dataclass
 class Node:
     """One service, what it has done so far, and how it is. seconds: of each answered request, seen from here.
 
-    up: whether it says that it is ready; suspect: it said so, and then answered as no service of ours does, or as one without the model.
+    up: whether it says that it is ready; suspect: it said so, and then answered as no service of ours does, or as one without the model;
+    busy: it said so, and then that it takes no request now.
     """
 
     url: str
     up: bool = False
     suspect: bool = False
+    busy: bool = False
     fault: str | None = None
     rest_s: float = 0.0
     images: int = 0
@@ -39,13 +57,14 @@ class Node:
 
     @property
     def usable(self) -> bool:
-        return self.up and not self.suspect
+        return self.up and not self.suspect and not self.busy
 
     def report(self, wall_s: float) -> dict[str, Any]:
         p50, p95 = np.percentile(self.seconds, (50, 95)).tolist() if self.seconds else (None, None)
         return {
             "node": self.url,
-            "up": self.usable,
+            "up": (self.up or self.busy) and not self.suspect,
+            "busy": self.busy,
             "fault": None if self.usable else self.fault,
             "images": self.images,
             "images_per_s": self.images / wall_s,
@@ -75,6 +94,7 @@ class Dispatch:
         self._digest: str | None = None
         self._queue: deque[_Job] = deque()
         self._left = 0
+        self._last_usable = 0.0
         self._changed = asyncio.Condition()
 
     async def __aenter__(self) -> "Dispatch":
@@ -98,7 +118,7 @@ class Dispatch:
         return name, self._digest
 
     async def run(self, images: Sequence[Path], batch: int, patience_s: float, record: Record) -> None:
-        """Ask about all images, `batch` a request, after `agree`; ends early when no node was up for `patience_s`."""
+        """Ask about all images, `batch` a request, after `agree`; ends early when no node was up and took requests for `patience_s`."""
         self._queue.extend(_Job(tuple(images[start : start + batch])) for start in range(0, len(images), batch))
         self._left = len(images)
         alone: asyncio.Future[None] = asyncio.ensure_future(self._alone(patience_s))
@@ -117,11 +137,11 @@ class Dispatch:
 
     async def _alone(self, patience_s: float) -> None:
         """Ends when no node has been usable for so long."""
-        last_up = time.monotonic()
-        while time.monotonic() - last_up < patience_s:
+        self._last_usable = time.monotonic()
+        while time.monotonic() - self._last_usable < patience_s:
             await asyncio.sleep(min(0.2, patience_s))
             if any(node.usable for node in self.nodes):
-                last_up = time.monotonic()
+                self._last_usable = time.monotonic()
 
     async def _work(self, node: Node, record: Record) -> None:
         while True:
@@ -130,11 +150,13 @@ class Dispatch:
                 if not self._left:
                     return
                 job = self._queue.popleft()
-            answer = await self._ask(node, job)
+            images = await self._read(job)
+            answer = await self._ask(node, job, images) if images else None
             if answer is not None:
-                for place, image in enumerate(job.images):
+                for place, image in enumerate(images):
                     await record(image, answer, place)
-                node.suspect = False
+                node.suspect = node.busy = False
+                self._last_usable = time.monotonic()
                 node.images += len(job.images)
                 node.seconds.append(answer.elapsed_s)
                 await self._finish(len(job.images))
@@ -144,16 +166,20 @@ class Dispatch:
             self._left -= images
             self._changed.notify_all()
 
-    async def _ask(self, node: Node, job: _Job) -> Answer | None:
-        """The answer, or None where there is none and the job is back in the queue or in `failed`."""
+    async def _read(self, job: _Job) -> list[Sent]:
+        """The images, or none where one cannot be read and the job is back in the queue or in `failed`."""
         try:
-            loaded = await asyncio.to_thread(lambda: [(image.name, image.read_bytes()) for image in job.images])
+            return await asyncio.to_thread(lambda: [Sent.read(path) for path in job.images])
         except OSError as error:
             await self._again(job, _MOST_ATTEMPTS, error)
-            return None
+            return []
+
+    async def _ask(self, node: Node, job: _Job, images: list[Sent]) -> Answer | None:
+        """The answer, or None where there is none and the job is back in the queue or in `failed`."""
         outcome: httpx2.Response | httpx2.RequestError
+        parts = self._question.parts([(image.path.name, image.content) for image in images])
         try:
-            outcome = await self._http.post(f"{node.url}/api/detect", **self._question.parts(loaded))
+            outcome = await self._http.post(f"{node.url}/api/detect", **parts)
         except httpx2.RequestError as error:
             outcome = error
         try:
@@ -161,7 +187,7 @@ class Dispatch:
         except ServiceError as error:
             node.retried += error.retry or error.wrong_node
             if isinstance(outcome, httpx2.Response) and outcome.status_code in BUSY:
-                await self._rest(node, str(error), min(wait_of(outcome), _LONGEST_REST_S))
+                await self._rest(node, str(error), min(wait_of(outcome), _LONGEST_REST_S), busy=True)
                 await self._again(job, 0)
             elif error.wrong_node:
                 node.suspect = True
@@ -192,9 +218,9 @@ class Dispatch:
                 self._left -= 1
             self._changed.notify_all()
 
-    async def _rest(self, node: Node, fault: str, rest_s: float) -> None:
+    async def _rest(self, node: Node, fault: str, rest_s: float, busy: bool = False) -> None:
         async with self._changed:
-            node.up, node.fault, node.rest_s = False, fault, rest_s
+            node.up, node.busy, node.fault, node.rest_s = False, busy, fault, rest_s
             self._changed.notify_all()
 
     async def _watch(self, node: Node) -> None:
@@ -208,6 +234,7 @@ class Dispatch:
                 node.fault = f"{node.url} serves other weights ({model[1]})"
             async with self._changed:
                 node.up = model is not None and model[1] == self._digest
+                node.busy &= node.up
                 node.rest_s = _FIRST_REST_S if node.up else min(2 * node.rest_s, _LONGEST_REST_S)
                 self._changed.notify_all()
 

@@ -39,17 +39,23 @@ class Results:
 
     def settle(self, settings: dict[str, Any]) -> None:
         """Write down what all lines have in common. Raises UserError where the lines that are there were made with something else."""
-        before = json.loads(self._settings.read_text()) if self._settings.exists() else None
-        if self.done and before is not None and before != settings:
-            changed = ", ".join(f"{key} {before.get(key)!r}" for key in settings if before.get(key) != settings[key])
-            raise UserError(f"{self.file.parent} holds results with {changed}: ask for the same, or choose another --output")
+        before = json.loads(self._settings.read_text()) if self._settings.exists() else settings
+        changed = [key for key in settings if key != "model" and before.get(key) != settings[key]]
+        if self.done and changed:  # whatever a node calls the weights, their digest says which they are
+            had = ", ".join(f"{key} {before.get(key)!r}" for key in changed)
+            raise UserError(f"{self.file.parent} holds results with {had}: ask for the same, or choose another --output")
         write_atomic(self._settings, json.dumps(settings, indent=1) + "\n")
 
-    def append(self, image: Path, content: dict[str, Any]) -> None:
-        """Record an image. Raises UserError where the disk is full."""
+    def lines(self) -> Iterable[dict[str, Any]]:
+        """What is recorded, image by image."""
+        with self.file.open("rb") as file:
+            yield from map(json.loads, file)
+
+    def append(self, image: Path, status: os.stat_result, content: dict[str, Any]) -> None:
+        """Record an image; status: of the file that was sent. Raises UserError where the disk is full."""
         name = self.name(image)
         assert name not in self.done, f"{name} is done already"
-        line = (json.dumps({"image": name, **_identity(image), **content}, allow_nan=False) + "\n").encode()
+        line = (json.dumps({"image": name, **_identity(status), **content}, allow_nan=False) + "\n").encode()
         try:
             written = os.write(self._descriptor, line)
         except OSError as error:
@@ -68,12 +74,11 @@ class Results:
                     raise UserError(f"line {number} of {self.file} is no result: remove the line, or choose another --output") from error
                 continue
             image = self.source / name
-            if name and name not in self.done and (not image.exists() or identity == _identity(image)):
+            if name and name not in self.done and (not image.exists() or identity == _identity(image.stat())):
                 self.done.add(name)
                 yield line
 
 
-def _identity(image: Path) -> dict[str, int]:
+def _identity(status: os.stat_result) -> dict[str, int]:
     """What tells that a file is the one that was sent."""
-    status = image.stat()
     return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}

@@ -17,9 +17,10 @@ from yoloperf.core.units import show_seconds
 from yoloperf.core.verb import Result, Verb
 from yoloperf.datasets.check import unreadable
 from yoloperf.datasets.images import list_images
-from yoloperf.service.dispatch import Dispatch
-from yoloperf.service.protocol import Answer, Question, node_url
+from yoloperf.service.dispatch import Dispatch, Sent
+from yoloperf.service.protocol import Answer, ImageResult, Question, node_url
 from yoloperf.service.results import Results
+from yoloperf.yolo.picture import Detection
 
 PICTURES = "pictures"  # folder in the output for annotated ones
 
@@ -54,6 +55,8 @@ def _send(args: argparse.Namespace, urls: list[str], images: list[Path], results
     nodes, refused, send_s = asyncio.run(_dispatch(args, urls, sendable, results)) if sendable else ([], {}, None)
     for image, why in refused.items():
         print(f"refused: {image}: {why}")
+    if args.pictures:
+        _draw_missing(results)
     left = [image for image in sendable if results.name(image) not in results.done and image not in refused]
     sent = len(sendable) - len(refused) - len(left)
     result = {
@@ -94,19 +97,35 @@ async def _dispatch(
                 print(f"waiting for a node: {node.fault}")
         with tqdm(total=len(images), desc="sending", unit="image", disable=None) as bar:
 
-            async def record(image: Path, answer: Answer, place: int) -> None:
-                found = answer.results[place]
+            async def record(image: Sent, answer: Answer, place: int) -> None:
                 if args.pictures:
-                    name = results.name(image)
-                    drawn = f"{name}.jpg" if image.suffix.lower() != ".jpg" else name  # a.png and a.jpg are two pictures
-                    await asyncio.to_thread(found.save_picture, image, results.file.parent / PICTURES / drawn)
-                results.append(image, _line(answer, place))
+                    drawn = _picture(results, results.name(image.path))
+                    await asyncio.to_thread(answer.results[place].save_picture, image.content, drawn)
+                results.append(image.path, image.status, _line(answer, place))
                 bar.update()
 
             start = time.monotonic()
             await dispatch.run(images, args.batch, args.patience, record)
             send_s = time.monotonic() - start
         return [node.report(send_s) for node in dispatch.nodes], dispatch.failed, send_s
+
+
+def _picture(results: Results, name: str) -> Path:
+    """Where the picture of an image with its boxes is: a.png, a.jpg and a.png.jpg have one each."""
+    return results.file.parent / PICTURES / f"{name}.jpg"
+
+
+def _draw_missing(results: Results) -> None:
+    """Pictures of the images that were sent without --pictures."""
+    missing = [line for line in results.lines() if not _picture(results, line["image"]).exists()]
+    for line in tqdm(missing, "drawing", unit="image", disable=None, leave=False):
+        image = results.source / line["image"]
+        if image.exists():
+            detections = tuple(Detection(**box) for box in line["boxes"])
+            found = ImageResult(line["image"], line["width"], line["height"], detections, line["counts"], line["timing"])
+            found.save_picture(image, _picture(results, line["image"]))
+        else:
+            print(f"no picture: {image} is gone")
 
 
 def _line(answer: Answer, place: int) -> dict[str, Any]:
@@ -128,13 +147,15 @@ def _show(result: dict[str, Any]) -> None:
         print(f"{'node':32} {'images':>7} {'images/s':>9} {'request p50':>12} {'p95':>8} {'retried':>8}")
     for node in result["nodes"]:
         p50, p95 = ("-" if node[key] is None else show_seconds(node[key]) for key in ("request_p50_s", "request_p95_s"))
-        fault = "" if node["up"] else f"  {node['fault']}"
+        fault = f"  {node['fault']}" if node["fault"] else ""
         print(f"{node['node']:32} {node['images']:7} {node['images_per_s']:9.1f} {p50:>12} {p95:>8} {node['retried']:8}{fault}")
     took = f" in {show_seconds(result['send_s'])} ({result['images_per_s']:.1f} images/s)" if result["send_s"] else ""
     rest = {"were done before": result["done_before"], "unreadable": len(result["unreadable"]), "refused": len(result["refused"])}
     print(f"{result['output']}: {result['sent']} images sent{took}" + "".join(f", {count} {what}" for what, count in rest.items() if count))
     if result["left"]:
-        print(f"{len(result['left'])} images are left, no node was up: run the same command again when one is")
+        busy = any(node["busy"] for node in result["nodes"])
+        why = "the nodes took no requests" if busy else "no node was up"
+        print(f"{len(result['left'])} images are left, {why}: run the same command again when one {'does' if busy else 'is'}")
 
 
 def _token(file: Path) -> str:
@@ -182,7 +203,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         type=_at_least(0, float),
         default=60.0,
         metavar="S",
-        help="give up when no node was up for so long (default: %(default)s)",
+        help="give up when no node was up, or all were busy, for so long (default: %(default)s)",
     )
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="with the bearer token, where the service wants one")
 
