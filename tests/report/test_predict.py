@@ -111,6 +111,14 @@ def test_devices_and_threads_of_a_platform_do_not_mix(column: str, words: Sequen
     assert str(words[0]) in one.heading and str(words[1]) in other.heading
 
 
+def test_a_run_that_failed_before_it_named_its_gpu_parts_no_others() -> None:
+    runs = [replace(run, gpu_name="A", cpu_name="C") for run in _runs(10, 0.1, 0.1)]
+    lost = replace(runs[0], gpu_name=None, status="failed")
+    assert [model.count for model in fits([*runs, lost])] == [6]
+    on_the_processor = [replace(run, gpu_name=None, user_s=9 * (run.user_s or 0)) for run in runs]
+    assert [model.heading for model in fits([*runs, *on_the_processor])] == ["m on a (A)", "m on a"]
+
+
 def test_what_older_records_lack_and_what_a_batch_limits_splits_no_fit() -> None:
     older = _runs(10, 0.1, 0.1)
     newer = [replace(run, run_id=f"n{run.run_id}", processes=1, threads=2, workers=run.batch_size) for run in older]

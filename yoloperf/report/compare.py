@@ -72,9 +72,9 @@ def match(runs: Sequence[RunRecord], by: str, baseline: str | None = None) -> Co
 
 
 def _varies_within(runs: Sequence[RunRecord], within: Sequence[str], name: str) -> bool:
-    """Whether a column is known to have several values among runs that are alike in `within`."""
+    """Whether a column is known to have several values among finished runs that are alike in `within`."""
     known: dict[tuple[Any, ...], set[Any]] = defaultdict(set)
-    for run in runs:
+    for run in _finished(runs):
         known[tuple(getattr(run, column) for column in within)].add(condition(run, name))
     return any(len(values - {None}) > 1 for values in known.values())
 

@@ -157,7 +157,8 @@ def _places(runs: Sequence[RunRecord]) -> Callable[[RunRecord], str | None]:
     """The name of a run's platform, with that of the device where the platform has several."""
     devices: dict[str | None, set[str]] = defaultdict(set)
     for run in runs:
-        devices[run.platform] |= {name} if (name := run.gpu_name or run.cpu_name) else set()
+        if (name := run.gpu_name or run.cpu_name) and not failed(run):
+            devices[run.platform].add(name)
 
     def place(run: RunRecord) -> str | None:
         device = run.gpu_name or run.cpu_name

@@ -30,17 +30,21 @@ def condition(run: RunRecord, name: str) -> Any:
     """What a run was made under. The processor counts where it is the device; a record that knows of no processes had one."""
     if name == "cpu_name" and run.gpu_name:
         return None
+    if name == "gpu_name" and run.cpu_name:
+        return run.gpu_name or "none recorded"
     return run.processes or 1 if name == "processes" else getattr(run, name)
 
 
 def differing_on_a_platform(runs: Iterable[RunRecord], names: Iterable[str]) -> list[str]:
-    """Those columns in which runs of one platform are known to differ; what only newer records have does not part them from older ones.
+    """Those columns in which finished runs of one platform are known to differ; one that only newer records have is none of them.
 
     The number of workers counts at one batch size: yolov3 and yolov5 start no more of them than a batch has images.
     """
     known: dict[tuple[Any, ...], set[Any]] = defaultdict(set)
     names = list(names)
     for run in runs:
+        if failed(run):  # it may have ended before it said what it ran on
+            continue
         for name in names:
             known[name, run.platform, run.batch_size if name == "workers" else None].add(condition(run, name))
     several = {name for (name, *_), values in known.items() if len(values - {None}) > 1}
