@@ -186,10 +186,10 @@ def test_suppression_of_crowds(open_page: Callable[..., Opened]) -> None:
         assert [box["score"] for box in own] == kept[:, 4].tolist()
 
 
-def cells(count: int) -> Callable[[Route], None]:
+def cells(count: int, truncated: bool) -> Callable[[Route], None]:
     """Answers with so many cells side by side."""
     boxes = [{"class": 0, "name": "RBC", "score": 0.9, "box": [x, 0, x + 1, 1]} for x in range(count)]
-    result = {"image": "", "width": 5000, "height": 100, "boxes": boxes, "timing": {}}
+    result = {"image": "", "width": 5000, "height": 100, "boxes": boxes, "truncated": truncated, "timing": {}}
     timing = {"total_s": 0.0, "batch_size": 1}
     answer = {"model": "cells", "model_digest": "", "runtime": "", "timing": timing, "results": [result]}
     return lambda route: route.fulfill(json=answer)
@@ -197,14 +197,17 @@ def cells(count: int) -> Callable[[Route], None]:
 
 def test_every_cell_is_counted(open_page: Callable[..., Opened], pictures: list[Path]) -> None:
     page = open_page()
-    page.tab.route("**/api/detect", cells(700))
+    page.tab.route("**/api/detect", cells(700, truncated=False))
     page.add(pictures[0])
     page.answered(1)
     assert page.objects() == 700 == len(json.loads(page.keep("JSON"))["results"][0]["boxes"])
-    page.tab.route("**/api/detect", cells(4096))
+    page.tab.route("**/api/detect", cells(4096, truncated=True))
     page.add(pictures[1])
     page.answered(2)
-    expect(page.tab.locator("#picture-facts")).to_contain_text("4096 objects · the service gives 4096 boxes at most: some may be missing")
+    expect(page.tab.locator("#picture-facts")).to_have_text("5000 × 100 · 4096 objects · there are more than the service gives")
+    assert json.loads(page.keep("JSON"))["results"][0]["truncated"]
+    page.slide(conf=0.95)  # above the score of all that are missing
+    expect(page.tab.locator("#picture-facts")).to_have_text("5000 × 100 · 0 objects")
 
 
 def test_what_becomes_of_a_picture_touches_no_other(open_page: Callable[..., Opened], pictures: list[Path]) -> None:

@@ -8,7 +8,7 @@ import { List, stateOf } from "./list.js";
 import { bloodModel, plainModel } from "./models.js";
 import { paintBoxes } from "./paint.js";
 import { Queue } from "./queue.js";
-import { boxesOf, listenToSettings, sentence, settings } from "./settings.js";
+import { boxesOf, listenToSettings, sentence, settings, truncated } from "./settings.js";
 import { showTimes } from "./times.js";
 import { View } from "./view.js";
 
@@ -97,7 +97,7 @@ function show() {
   const seen = Boolean(pixels || result);
   const all = done();
   const facts = result ? [`${result.width} × ${result.height}`, plural(boxesOf(current).length, "object")] : [];
-  if (current?.full) facts.push(`the service gives ${result.boxes.length} boxes at most: some may be missing`);
+  if (result && truncated(current)) facts.push("there are more than the service gives");
   if (result && !pixels) facts.push("this browser cannot show the format");
   $("picture-title").textContent = current?.name ?? "No picture yet";
   $("picture-facts").textContent = facts.join(" · ");
@@ -213,7 +213,7 @@ async function start() {
 async function keep(kind) {
   const all = $("all").checked || !current?.result;
   const pictures = all ? done() : [current];
-  const shown = pictures.map((picture) => ({ picture, boxes: boxesOf(picture) }));
+  const shown = pictures.map((picture) => ({ picture, boxes: boxesOf(picture), truncated: truncated(picture) }));
   const stem = ({ name }) => name.replace(/\.[^.]+$/, "");
   const name = pictures.length > 1 ? "detections" : stem(pictures[0]);
   if (kind === "json") save(new Blob([asJson(shown, settings())], { type: "application/json" }), `${name}.json`);

@@ -19,13 +19,13 @@ export function ground(context, left, top, width, height) {
   context.fillRect(left, top, width, height);
 }
 
-/** shown: [{picture, boxes}] that were answered by one model. */
+/** shown: [{picture, boxes, truncated}] that were answered by one model. */
 export function asJson(shown, { conf, iou }) {
   const { model, model_digest, runtime } = shown[0].picture.answer;
-  const results = shown.map(({ picture, boxes }) => {
+  const results = shown.map(({ picture, boxes, truncated }) => {
     const { width, height, timing } = picture.result;
     const counts = Object.fromEntries(count(boxes));
-    return { image: picture.name, width, height, counts, boxes: boxes.map((box) => inside(box, width, height)), timing };
+    return { image: picture.name, width, height, counts, truncated, boxes: boxes.map((box) => inside(box, width, height)), timing };
   });
   return `${JSON.stringify({ model, model_digest, runtime, conf, iou, results }, null, 1)}\n`;
 }

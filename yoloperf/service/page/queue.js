@@ -4,8 +4,7 @@ import { Problem, request } from "./common.js";
 
 const AT_ONCE = 3;
 const TRIES = 6;
-const MOST_BOXES = 4096; // that the API gives
-const ASKED = { conf: "0.05", iou: "1", max_boxes: String(MOST_BOXES), clip: "false" }; // everything: the page suppresses and cuts by itself
+const ASKED = { conf: "0.05", iou: "1", max_boxes: "4096", clip: "false" }; // everything: the page suppresses and cuts by itself
 
 let numbered = 0;
 
@@ -17,11 +16,6 @@ export class Picture {
 
   get result() {
     return this.answer?.results[0] ?? null;
-  }
-
-  /** Whether the service may have left boxes out. */
-  get full() {
-    return this.result?.boxes.length === MOST_BOXES;
   }
 }
 

@@ -22,6 +22,11 @@ export function boxesOf(picture) {
   return boxes;
 }
 
+/** Whether the service left boxes out that belong to these: it gives the best ones. */
+export function truncated({ result }) {
+  return result.truncated && result.boxes.at(-1).score > settings().conf;
+}
+
 /** "a.jpg: 3 RBC, 1 WBC". */
 export function sentence(picture) {
   const counts = [...count(boxesOf(picture))].map(([name, number]) => `${number} ${name}`);
