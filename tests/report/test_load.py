@@ -15,6 +15,11 @@ def test_tables_come_with_their_epochs(runs_csv: Path, study: list[RunRecord], e
     assert records.kernels == []
 
 
+def test_the_results_of_another_trainer_are_a_log() -> None:
+    (run,) = load([Path(__file__).parents[1] / "golden" / "results_8_3.csv"]).runs
+    assert run.map50 is not None
+
+
 def test_the_same_run_twice_counts_once(runs_csv: Path, study: list[RunRecord], epochs: list[EpochRecord]) -> None:
     records = load([runs_csv, runs_csv])
     assert len(records.runs) == len(study)

@@ -70,8 +70,14 @@ def _united(first: RunRecord, second: RunRecord, path: Path) -> RunRecord:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a path that was given names a table of runs, whatever that is called; in a folder only runs.csv is one."""
-    return path.suffix == ".csv" and path.is_file()
+    """Whether a path that was given names a table of runs, whatever that is called; in a folder only runs.csv is one.
+
+    The results.csv of yolov5 and ultralytics, which begins with the epoch, is a log.
+    """
+    if path.suffix != ".csv" or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return not stream.read(64).lstrip().startswith(b"epoch")
 
 
 def beside(table: Path) -> tuple[Path, Path]:
