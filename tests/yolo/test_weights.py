@@ -10,11 +10,14 @@ import pytest
 import torch
 
 from yoloperf.core.errors import UserError
+from yoloperf.core.spec import TrialSpec
+from yoloperf.datasets.config import DataConfig
 from yoloperf.yolo.boxes import decode
 from yoloperf.yolo.cfg import CFG_FOLDER, load_cfg, with_classes
 from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.images import read_image
 from yoloperf.yolo.recipe import load_recipe
+from yoloperf.yolo.start import starting_network
 from yoloperf.yolo.weights import (
     Checkpoint,
     find_weights,
@@ -121,6 +124,18 @@ def test_heads_of_a_joined_data_set_predict_the_known_classes_as_before() -> Non
     for before, after, head, new_head in zip(old.eval()(picture), joined.eval()(picture), old.heads, joined.heads, strict=True):
         assert torch.allclose(after[..., [0, 1, 2, 3, 4, 7, 5]], before, atol=1e-6)
         assert new_head.new_coords == head.new_coords
+
+
+@torch.inference_mode()
+def test_classes_in_another_order_keep_what_each_has_learned(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    old = Darknet(SMALL)
+    save_checkpoint(tmp_path / "a.pt", Checkpoint(SMALL, old.state_dict(), ["a", "b"]))
+    config = DataConfig("d", tmp_path, {}, ("b", "a"))
+    turned, _ = starting_network(TrialSpec(weights=str(tmp_path / "a.pt")), config)
+    picture = torch.rand(1, 3, 64, 64)
+    for before, after in zip(old.eval()(picture), turned.eval()(picture), strict=True):
+        assert torch.allclose(after[..., [0, 1, 2, 3, 4, 6, 5]], before, atol=1e-6)
 
 
 @torch.inference_mode()

@@ -20,8 +20,8 @@ def starting_network(spec: TrialSpec, config: DataConfig) -> tuple[Darknet, str]
     checkpoint = load_weights(path, spec.cfg, to_start=True)
     other = bool(spec.cfg) and not same_network(load_cfg(spec.cfg), checkpoint.cfg)
     known = checkpoint.class_names()
-    # a joined data set: what was learned about its other classes stays
-    extends = set(known) < set(config.names) and not other and checkpoint.whole
+    # a joined data set, or one that tells the same classes in another order: what was learned about each stays its own
+    extends = known != list(config.names) and set(known) <= set(config.names) and not other and checkpoint.whole
     network = Darknet(with_classes(load_cfg(spec.cfg) if other else checkpoint.cfg, classes, keep_decoding=extends))
     copied, total = transfer(checkpoint.state, network)
     note = f"transferred {copied}/{total} items from {path.name}" + (f", which is another network than {spec.cfg}" if other else "")
