@@ -2,7 +2,9 @@ import base64
 import json
 import os
 import socket
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,7 @@ import pytest
 
 from tests.service.conftest import picture
 from tests.service.live import Live
+from tests.service.test_batcher import StandInRuntime, served
 from yoloperf.service.model import ServedModel
 from yoloperf.yolo.inference import Detector
 from yoloperf.yolo.picture import Detection
@@ -89,6 +92,18 @@ def test_iou_1_suppresses_nothing_and_max_boxes_cuts(live: Live) -> None:
     assert count(iou=1, max_boxes=2) == 2
 
 
+def test_cut_boxes_are_told(live: Live) -> None:
+    def result(**fields: object) -> dict:
+        return live.detect(picture(1), conf=0.2, **fields).json()["results"][0]
+
+    whole = result()
+    there = len(whole["boxes"])
+    exact, cut = result(max_boxes=there), result(max_boxes=there - 1)
+    assert [each["truncated"] for each in (whole, exact, cut)] == [False, False, True]
+    assert boxes(exact) == boxes(whole) and boxes(cut) == boxes(whole)[:-1]
+    assert sum(cut["counts"].values()) == there - 1
+
+
 def test_multi_label_lets_a_box_stand_for_every_class_above_conf(live: Live) -> None:
     def boxes(**fields: object) -> list[dict[str, object]]:
         return list(live.detect(picture(1), conf=0.01, iou=1, clip=False, **fields).json()["results"][0]["boxes"])
@@ -124,6 +139,15 @@ def test_json_of_several_images(live: Live) -> None:
     assert [result["image"] for result in answer["results"]] == ["0", "1", "2"]
 
 
+def test_json_as_other_languages_write_it(live: Live) -> None:
+    """PHP escapes slashes, .NET plus signs too, and some programs begin every file with a byte order mark."""
+    text = base64.b64encode(picture(1)).decode()
+    assert "/" in text and "+" in text
+    body = b"\xef\xbb\xbf" + json.dumps({"image": text}).replace("/", r"\/").replace("+", r"\u002B").encode()
+    answer = live.client.post("/api/detect", content=body, headers={"Content-Type": "application/json"}).json()
+    assert boxes(answer["results"][0]) == boxes(live.detect(picture(1)).json()["results"][0])
+
+
 def test_path_form_saves_beside_the_image_what_the_old_client_asked_for(live: Live, image_root: Path) -> None:
     body = "input=images/x.jpg&output=1"  # as curl -d sends it
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -133,6 +157,23 @@ def test_path_form_saves_beside_the_image_what_the_old_client_asked_for(live: Li
     saved = json.loads((image_root / "images" / "x_detected.json").read_text())
     assert saved == answer["results"][0]
     assert sorted(path.name for path in (image_root / "images").iterdir()) == ["x.jpg", "x_detected.jpg", "x_detected.json"]
+
+
+def test_output_of_every_image_has_a_name_of_its_own_and_is_where_it_is_said_to_be(live: Live, image_root: Path, tmp_path: Path) -> None:
+    folder = image_root / "outputs"
+    (folder / "real").mkdir(parents=True)
+    (folder / "a.jpg").write_bytes(picture(1))
+    (folder / "a.png").write_bytes(picture(2, suffix=".png"))
+    (folder / "real" / "b.jpg").write_bytes(picture(3))
+    (folder / "link.jpg").symlink_to(folder / "real" / "b.jpg")
+    found = []
+    for name in ("a.jpg", "a.png", "link.jpg"):
+        answer = live.client.post("/api/detect", data={"input": f"outputs/{name}", "output": "1"}).json()
+        found.append(answer["results"][0]["output"])
+        saved = (image_root / found[-1]).with_suffix(".json")
+        assert json.loads(saved.read_text()) == answer["results"][0]
+    assert found == ["outputs/a_detected.jpg", "outputs/a.png_detected.jpg", "outputs/real/b_detected.jpg"]
+    assert all(cv2.imread(str(image_root / output)) is not None for output in found)
 
 
 def test_exif_turns_the_picture(live: Live) -> None:
@@ -186,6 +227,9 @@ def test_models_health_and_metrics(live: Live) -> None:
         ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 400, "malformed"),
         ({"content": b"[" * 100_000, "headers": {"Content-Type": "application/json"}}, 400, "malformed"),
         ({"content": b'{"image": ' + b"1" * 10_000 + b"}", "headers": {"Content-Type": "application/json"}}, 400, "malformed"),
+        ({"content": '{"image": "AAAA\U0001f600"}'.encode(), "headers": {"Content-Type": "application/json"}}, 422, "not-ascii"),
+        ({"content": rb'{"image": "AAAA\u0100"}', "headers": {"Content-Type": "application/json"}}, 422, "not-ascii"),
+        ({"json": {"image": "AAAA"}, "params": {"conf": 0.5}}, 422, "invalid"),
         ({"content": b"\xff\xd8", "headers": {"Content-Type": "image/jpeg"}}, 415, "unknown-form"),
         ({"content": b""}, 415, "unknown-form"),
         ({"content": b"x", "headers": {"Content-Type": "application/json", "Content-Encoding": "gzip"}}, 415, "encoded"),
@@ -219,12 +263,21 @@ def test_unknown_routes_and_methods(live: Live) -> None:
     assert "--allow-training" in live.client.get("/api/runs").json()["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["/", "/healthz"])
+def test_head_is_a_get_without_its_body(live: Live, path: str) -> None:
+    head, whole = live.client.head(path), live.client.get(path)
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", whole.headers["content-length"])
+
+
 def test_page_and_its_files_come_with_a_policy(live: Live) -> None:
     page = live.client.get("/")
     assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert page.headers["x-content-type-options"] == "nosniff"
-    assert live.client.get("/static/style.css").headers["content-type"].startswith("text/css")
+    style = live.client.get("/static/style.css")
+    assert style.headers["content-type"].startswith("text/css") and style.headers["cache-control"] == "no-cache"
+    same = live.client.get("/static/style.css", headers={"If-None-Match": style.headers["etag"]})
+    assert (same.status_code, same.headers["cache-control"]) == (304, "no-cache")
     assert live.client.get("/static/..%2fapp.py").status_code == 404
     refused = live.client.get("/nowhere")
     assert refused.headers["x-content-type-options"] == "nosniff"
@@ -254,6 +307,33 @@ def test_many_small_writes_are_one_request(live: Live) -> None:
         for position in range(0, len(body), 37):
             stream.sendall(body[position : position + 37])
         assert stream.recv(15) == b"HTTP/1.1 200 OK"
+
+
+def test_images_of_a_client_that_left_are_not_computed(image_root: Path) -> None:
+    runtime = StandInRuntime()
+    with Live([served(runtime)], image_root=image_root, max_batch=1) as service:
+        batcher = service.app.state.registry.get()
+        runtime.batches.clear()
+        runtime.entered.clear()
+        runtime.gate.clear()
+        part = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n' + picture(1) + b"\r\n"
+        body = 8 * part + b"--b--\r\n"
+        head = (
+            b"POST /api/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: %d\r\n\r\n"
+        )
+        with socket.create_connection(service.bound.getsockname(), 10) as stream:
+            stream.sendall(head % len(body) + body)
+            assert runtime.entered.wait(10)
+            while len(batcher._ready) < 7:
+                time.sleep(0.01)
+        with ThreadPoolExecutor(1) as other:
+            stays = other.submit(service.detect, picture(2))
+            while batcher.waiting < 8:
+                time.sleep(0.01)
+            time.sleep(0.1)  # for the service to see that the first one is gone
+            runtime.gate.set()
+            assert stays.result().status_code == 200
+        assert runtime.batches == [1, 1]  # the one that was under way, and the one of the client that stayed
 
 
 def test_links_and_odd_files_below_the_root_are_not_followed(live: Live, image_root: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What is refused before it costs anything, and who is let in."""
 
 import asyncio
+import base64
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -186,6 +187,19 @@ def test_bytes_of_all_requests_together_are_bounded() -> None:
     with pytest.raises(Refused) as refused:
         budget.take(3)
     assert (refused.value.status, refused.value.retry_after_s, budget.held) == (503, 1, 8)
+
+
+def test_json_is_charged_for_the_copies_that_are_made_of_it(
+    make_model: Callable[..., ServedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body that is multipart may be as large as all bodies together, one that is JSON a third of that."""
+    monkeypatch.setattr("yoloperf.service.api._BUDGET", 1)
+    text = base64.b64encode(picture(1)).decode()
+    with Live([make_model()], limits=Limits(request_bytes=2 * len(text))) as service:
+        assert service.client.post("/api/detect", json={"image": text}).json()["error"]["code"] == "busy"
+        assert service.detect(picture(1)).status_code == 200  # what the other took has gone back
+    with Live([make_model()], limits=Limits(request_bytes=4 * len(text))) as service:
+        assert service.client.post("/api/detect", json={"image": text}).status_code == 200
 
 
 def test_token(tight: Live) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from yoloperf.core.errors import UserError
 from yoloperf.core.rundir import RunDir
 from yoloperf.datasets import smear
 from yoloperf.service import training as queue
+from yoloperf.service.limits import Limits
 from yoloperf.service.model import ServedModel
 from yoloperf.service.runs import comparison
 from yoloperf.service.training import Training
@@ -139,6 +141,18 @@ def test_what_cannot_be_trained_is_refused_in_one_line(trains: Live, house: Path
     assert error(foreign)[:2] == (403, "cross-site")
 
 
+def test_request_for_a_training_is_read_within_bounds(trains: Live) -> None:
+    def endless() -> Iterator[bytes]:
+        yield b'{"name": "'
+        for _ in range(1000):
+            yield b"x" * 1000
+
+    kind = {"Content-Type": "application/json"}
+    assert error(trains.client.post("/api/training", content=endless(), headers=kind))[:2] == (413, "request-too-large")
+    assert error(trains.client.post("/api/training", content=b"[1", headers=kind))[:2] == (400, "malformed")
+    assert error(trains.client.post("/api/training", data=ASKED))[:2] == (415, "unknown-form")
+
+
 def test_two_runs_in_turn_and_the_result_served(trains: Live) -> None:
     first, second = ask(trains, name="../first run"), ask(trains, epochs=2)
     assert re.fullmatch(r"\d{4}-first-run", first) and second.endswith("-yolov3-tiny-smear")
@@ -242,6 +256,20 @@ def test_one_service_trains_in_a_folder(idle: Training) -> None:
         Training(idle.logs, "here")
 
 
+def test_run_stays_where_it_is_when_the_machine_has_another_name(idle: Training) -> None:
+    """As a container has at every start."""
+    id = idle.submit(Request(**ASKED))
+    job = idle._job(id)
+    job.place.run.path.mkdir(parents=True)
+    job.place.run.write({"spec": asdict(job.place.cell.spec), "status": "ok", "wall_s": 10, "attempts": [{}]})
+    idle._held.close()
+    later = Training(idle.logs, "elsewhere", threads=1)
+    assert later.run(id)["state"] == "done" and later._next("auto") is None
+    other = later.submit(Request(**ASKED))
+    assert {run["id"]: run["run_id"].partition("/")[0] for run in later.runs()} == {id: "here", other: "elsewhere"}
+    later._held.close()
+
+
 def test_queue_is_bounded_and_runs_are_spread_over_devices(idle: Training, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "QUEUE", 3)
     idle.devices = ["0", "1"]
@@ -279,7 +307,7 @@ def test_trained_models_in_memory_are_bounded(idle: Training, monkeypatch: pytes
     monkeypatch.setattr(idle, "weights", lambda id: Path("best.pt"))
     served: list[str] = []
     app = FastAPI()
-    app.include_router(make_router(idle, lambda name, weights: served.append(name), lambda: False))
+    app.include_router(make_router(idle, lambda name, weights: served.append(name), lambda: False, Limits()))
     client = TestClient(app)
     for number in range(SERVED):
         assert client.post(f"/api/training/{number}/serve").status_code == client.post(f"/api/training/{number}/serve").status_code == 200
@@ -290,7 +318,7 @@ def test_trained_models_in_memory_are_bounded(idle: Training, monkeypatch: pytes
 
 def test_place_that_no_log_has_is_refused(idle: Training) -> None:
     app = FastAPI()
-    app.include_router(make_router(idle, lambda name, weights: None, lambda: True))
+    app.include_router(make_router(idle, lambda name, weights: None, lambda: True, Limits()))
     client = TestClient(app)
     id = idle.submit(Request(**ASKED))
     assert client.get(f"/api/training/{id}/events", headers={"Last-Event-ID": str(2**40)}).status_code == 200

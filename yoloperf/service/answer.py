@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi import Response
+from fastapi import Request, Response
 
 from yoloperf.service.batcher import Batcher, Found
 from yoloperf.service.limits import Limits
@@ -22,17 +22,31 @@ class Arrived:
     start: float = field(default_factory=time.perf_counter)
 
 
-async def finished(batcher: Batcher, files: list[tuple[str, bytes]], options: Any, limits: Limits) -> list[Found]:
-    """What became of each (name, content). Raises Refused."""
+async def finished(batcher: Batcher, files: list[tuple[str, bytes]], options: Any, limits: Limits, request: Request) -> list[Found]:
+    """What became of each (name, content). request: whose body was read. Raises Refused."""
     futures = batcher.submit(files, options)
+    results = asyncio.gather(*map(asyncio.wrap_future, futures))
+    watch = asyncio.create_task(_left(request))
+    watch.add_done_callback(lambda _: results.cancel())
     try:
         async with asyncio.timeout(limits.answer_s):
-            return await asyncio.gather(*map(asyncio.wrap_future, futures))
+            return await results
     except TimeoutError as error:
         raise Refused(503, "timeout", "the answer took too long: try again later", retry_after_s=5) from error
+    except asyncio.CancelledError as error:
+        if not watch.done():
+            raise
+        raise Refused(400, "disconnected", "the client left") from error
     finally:
+        watch.cancel()
         for future in futures:  # of no use any more if one of them failed
             future.cancel()
+
+
+async def _left(request: Request) -> None:
+    """Return when the client has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def answered(

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -14,7 +13,6 @@ from yoloperf.service import schemas
 from yoloperf.service.answer import Arrived, answered, finished
 from yoloperf.service.batcher import Batcher, Found
 from yoloperf.service.intake import Body, Budget, Intake, read
-from yoloperf.service.limits import Limits
 from yoloperf.service.metrics import Metrics
 from yoloperf.service.model import Options, Seen, decode
 from yoloperf.service.predict_api import add_predict
@@ -64,10 +62,10 @@ def make_router(settings: Settings, registry: Registry, metrics: Metrics, ready:
             received = time.perf_counter()
             choices = intake.choices
             options = Options(choices.conf, choices.iou, choices.max_boxes, choices.clip, choices.multi_label)
-            found = await finished(batcher, intake.images, options, settings.limits)
+            found = await finished(batcher, intake.images, options, settings.limits, request)
         results = [_result(batcher, name, own) for (name, _), own in zip(intake.images, found, strict=True)]
         if intake.saved_beside:
-            results[0]["output"] = await asyncio.to_thread(_save, intake, batcher, found[0], results[0], settings.limits)
+            results[0]["output"] = await asyncio.to_thread(_save, intake, batcher, found[0], results[0], settings)
         return answered(batcher, found, results, arrived, received, choices.sent_at)
 
     add_predict(router, settings, registry, budget, documented)
@@ -91,6 +89,7 @@ def make_router(settings: Settings, registry: Registry, metrics: Metrics, ready:
         ]
         return {"models": served, "training": settings.allow_training, "max_image_bytes": settings.limits.image_bytes}
 
+    @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", tags=["operation"], summary="Whether the process lives", response_model=schemas.State)
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
@@ -148,19 +147,30 @@ def _result(batcher: Batcher, name: str, found: Found) -> dict[str, Any]:
                 "box_normalised": [x1 / width, y1 / height, x2 / width, y2 / height],
             }
         )
-    return {"image": name, "width": width, "height": height, "counts": counts, "boxes": boxes, "timing": vars(found.times), "output": None}
+    return {
+        "image": name,
+        "width": width,
+        "height": height,
+        "counts": counts,
+        "truncated": seen.truncated,
+        "boxes": boxes,
+        "timing": vars(found.times),
+        "output": None,
+    }
 
 
-def _save(intake: Intake, batcher: Batcher, found: Found, result: dict[str, Any], limits: Limits) -> str:
+def _save(intake: Intake, batcher: Batcher, found: Found, result: dict[str, Any], settings: Settings) -> str:
     """Write the annotated picture and the result beside the image; returns the picture's path below the image root."""
-    assert intake.saved_beside
+    image, root = intake.saved_beside, settings.image_root
+    assert image and root
     name, data = intake.images[0]
-    picture = intake.saved_beside.with_name(f"{intake.saved_beside.stem}_detected.jpg")
+    # a.jpg and a.png are two images
+    picture = image.with_name(f"{image.stem if image.suffix == '.jpg' else image.name}_detected.jpg")
     names = batcher.model.names
     detections = [Detection(int(label), names[int(label)], score, *corners) for *corners, score, label in found.result.boxes.tolist()]
-    output = str(Path(name).with_name(picture.name))
+    output = str(picture.relative_to(root.resolve()))
     try:
-        save_picture(picture, annotate(decode(data, limits, name), detections))
+        save_picture(picture, annotate(decode(data, settings.limits, name), detections))
         write_atomic(picture.with_suffix(".json"), json.dumps({**result, "output": output}, indent=1) + "\n")
     except UserError as error:
         raise Refused(503, "cannot-write", "the image root cannot be written to: ask for no output", name, retry_after_s=60) from error

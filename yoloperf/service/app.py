@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from yoloperf import __version__
 from yoloperf.service import api, clock
@@ -24,6 +25,9 @@ from yoloperf.service.settings import Settings
 
 PAGE = Path(__file__).parent / "page"
 PAGES = {"/": PAGE / "index.html"} | {f"/{file.stem}": file for file in PAGE.glob("*.html") if file.stem != "index"}
+
+
+_ASK_AGAIN = {"Cache-Control": "no-cache"}
 
 
 def create_app(settings: Settings, models: Sequence[Served]) -> FastAPI:
@@ -50,8 +54,8 @@ def create_app(settings: Settings, models: Sequence[Served]) -> FastAPI:
     app.include_router(clock.make_router())
     app.include_router(training.router if training else _no_training())
     for name, file in PAGES.items():
-        app.add_api_route(name, _page(file), include_in_schema=False)
-    app.mount("/static", StaticFiles(directory=PAGE), name="static")
+        app.add_api_route(name, _page(file), methods=["GET", "HEAD"], include_in_schema=False)
+    app.mount("/static", _Static(directory=PAGE), name="static")
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -73,7 +77,7 @@ class _Training:
             registry.add(load_model(name, str(weights), *how))
 
         self.runs = Training(settings.logs, threads=settings.training_threads)
-        self.router = make_router(self.runs, serve, lambda: readiness.draining)
+        self.router = make_router(self.runs, serve, lambda: readiness.draining, settings.limits)
 
 
 def _no_training() -> APIRouter:
@@ -88,9 +92,18 @@ def _no_training() -> APIRouter:
     return router
 
 
+class _Static(StaticFiles):
+    """Browsers ask whether a file is still the same, so that a page never runs with scripts of another version."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(_ASK_AGAIN)
+        return response
+
+
 def _page(file: Path) -> Callable[[], Awaitable[FileResponse]]:
     async def page() -> FileResponse:
-        return FileResponse(file, headers={"Cache-Control": "no-cache"})
+        return FileResponse(file, headers=_ASK_AGAIN)
 
     return page
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import binascii
+import codecs
 import json
 import os
+import re
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +27,8 @@ Asked = TypeVar("Asked", bound=BaseModel)
 _FORM_BYTES = 65_536
 _FIELD_BYTES = 4096
 _LENGTH_DIGITS = 20  # those of 2^64
+_JSON_COPIES = 3  # of a body that are there at once, while it becomes text and the text becomes values
+_WIDE = re.compile(r"\\u(?!00)")
 
 
 @dataclass(frozen=True)
@@ -54,15 +58,16 @@ class Body:
 
     def __init__(self, request: Request, limits: Limits, budget: Budget) -> None:
         self.request, self.limits, self.budget = request, limits, budget
-        self.count = 0
+        self.count = self.held = 0
 
     def __enter__(self) -> "Body":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.budget.held -= self.count
+        self.budget.held -= self.held
 
-    async def chunks(self, most: int) -> AsyncIterator[bytes]:
+    async def chunks(self, most: int, copies: int = 1) -> AsyncIterator[bytes]:
+        """copies: how often the body will be in memory."""
         too_large = Refused(413, "request-too-large", f"a request may have {most / 1e6:g} MB here: send fewer or smaller images")
         announced = self.request.headers.get("content-length", "0")
         # int() takes no number of thousands of digits, not even of zeros
@@ -71,7 +76,8 @@ class Body:
         async for chunk in self.request.stream():
             if self.count + len(chunk) > most:
                 raise too_large
-            self.budget.take(len(chunk))
+            self.budget.take(copies * len(chunk))
+            self.held += copies * len(chunk)
             self.count += len(chunk)
             if chunk:
                 yield chunk
@@ -87,7 +93,8 @@ async def read(request: Request, body: Body, image_root: Path | None) -> Intake:
         if kind == "multipart/form-data":
             return Intake(*await _multipart(body, boundary, Choices))
         if kind == "application/json":
-            return await asyncio.to_thread(_json, await body.whole(limits.request_bytes), limits)
+            chunks = [chunk async for chunk in body.chunks(limits.request_bytes, _JSON_COPIES)]
+            return await asyncio.to_thread(_json, chunks, limits)
         if kind == "application/x-www-form-urlencoded":
             return await asyncio.to_thread(_path, await body.whole(_FORM_BYTES), limits, image_root)
         raise Refused(415, "unknown-form", "send multipart/form-data, application/json or application/x-www-form-urlencoded")
@@ -101,12 +108,22 @@ async def read_files(request: Request, body: Body) -> tuple[Predicting, list[tup
         raise Refused(415, "unknown-form", "send multipart/form-data")
 
 
+async def read_object(request: Request, body: Body, schema: type[Asked]) -> Asked:
+    """A small request in JSON. Raises Refused as `read` does."""
+    async with _receiving(request, body.limits) as (kind, _):
+        if kind == "application/json":
+            return _validated(schema, _object(await body.whole(_FORM_BYTES)))
+        raise Refused(415, "unknown-form", "send application/json")
+
+
 @asynccontextmanager
 async def _receiving(request: Request, limits: Limits) -> AsyncIterator[tuple[str, str]]:
     """Gives the content type and its boundary; what takes too long in the block is refused."""
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Refused(415, "encoded", "send the body as it is, without Content-Encoding")
+    if request.scope["query_string"]:
+        raise Refused(422, "invalid", "options are fields of the body: leave out what follows the ? of the address")
     try:
         async with asyncio.timeout(limits.receive_s):
             yield kind, options.get("boundary", "")
@@ -148,17 +165,41 @@ async def _multipart(body: Body, boundary: str, schema: type[Asked]) -> tuple[As
     return _validated(schema, fields), _counted(images, limits)
 
 
-def _json(content: bytes, limits: Limits) -> Intake:
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise Refused(400, "malformed", "this is no JSON: send an object with image or images") from error
-    if not isinstance(value, dict):
-        raise Refused(422, "invalid", "send a JSON object with image or images")
+def _json(chunks: list[bytes], limits: Limits) -> Intake:
+    """Takes the chunks out of their list: no copy of the body outlives the next one but by a moment."""
+    value = _object(_narrow(chunks))
     request = _validated(ManyImages, value) if "images" in value else _validated(OneImage, value)
     texts = request.images if isinstance(request, ManyImages) else [request.image]
     images = [(str(number), _base64(text, str(number), limits)) for number, text in enumerate(texts[: limits.images + 1])]
-    return Intake(request, _counted(images, limits))
+    choices = Choices(**request.model_dump(include=set(Choices.model_fields)))  # without the texts
+    return Intake(choices, _counted(images, limits))
+
+
+def _narrow(chunks: list[bytes]) -> str:
+    """The text of a body, a byte a character. A single wide one would take four bytes for each: nothing that is asked for has one."""
+    content = b"".join(chunks)
+    chunks.clear()
+    try:
+        text = content.removeprefix(codecs.BOM_UTF8).decode("ascii")
+    except UnicodeDecodeError as error:
+        raise _not_ascii() from error
+    if "\\" in text and _WIDE.search(text):
+        raise _not_ascii()
+    return text
+
+
+def _not_ascii() -> Refused:
+    return Refused(422, "not-ascii", "this JSON has characters beyond ASCII: base64 and the names of models have none")
+
+
+def _object(text: str | bytes) -> dict[str, object]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, "malformed", "this is no JSON: send an object with the fields of /openapi.json") from error
+    if not isinstance(value, dict):
+        raise Refused(422, "invalid", "this is no JSON object: send one with the fields of /openapi.json")
+    return value
 
 
 def _path(content: bytes, limits: Limits, image_root: Path | None) -> Intake:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from yoloperf.datasets import images
 from yoloperf.service.limits import Limits, check_image, not_an_image
+from yoloperf.service.schemas import MOST_BOXES
 from yoloperf.workloads.kinds import DETECTION
 from yoloperf.yolo.images import Letterbox, Pixels, letterbox
 from yoloperf.yolo.inference import boxes_of
@@ -40,11 +41,12 @@ def decode(data: bytes, limits: Limits, name: str) -> Pixels:
 
 @dataclass(frozen=True)
 class Seen:
-    """An image's size and boxes."""
+    """An image's size and boxes; truncated: whether it has more than were asked for."""
 
     width: int
     height: int
     boxes: Boxes
+    truncated: bool
 
 
 Placed = tuple[Letterbox, int, int]  # how an image lies in the network's input; its width and height
@@ -102,5 +104,6 @@ class ServedModel:
     def finish(self, raw: NDArray[np.float32], placed: Placed, options: Options) -> Seen:
         """Predictions [P, 5 + C] of one image -> its boxes."""
         letterboxed, width, height = placed
-        chosen = (options.conf, options.iou, options.max_boxes, options.clip, options.multi_label)
-        return Seen(width, height, boxes_of(raw, letterboxed, width, height, *chosen))
+        most = options.max_boxes
+        boxes = boxes_of(raw, letterboxed, width, height, options.conf, options.iou, most + 1, options.clip, options.multi_label)
+        return Seen(width, height, boxes[:most], len(boxes) > min(most, MOST_BOXES - 1))  # suppression itself looks at no more

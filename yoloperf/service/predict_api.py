@@ -34,7 +34,7 @@ def add_predict(
             request.state.images = len(files)
             batcher = registry.get(choices.model, PREDICT)
             received = time.perf_counter()
-            found = await finished(batcher, files, choices.top, settings.limits)
+            found = await finished(batcher, files, choices.top, settings.limits, request)
         results = [
             {
                 "name": name,

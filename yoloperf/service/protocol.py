@@ -25,7 +25,8 @@ _WAIT_S = 0.5  # before a busy node is asked again where it does not say how lon
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What was found in one picture of width x height pixels, best score first; timing: seconds by stage, as the service measured."""
+    """What was found in one picture of width x height pixels, best score first; timing: seconds by stage, as the service measured;
+    truncated: whether there is more than max_boxes, None where the service does not say."""
 
     image: str
     width: int
@@ -33,6 +34,7 @@ class ImageResult:
     detections: tuple[Detection, ...]
     counts: dict[str, int]
     timing: dict[str, float | None]
+    truncated: bool | None = None
 
     def picture(self, image: str | Path | bytes | Pixels) -> Pixels:
         """The picture, RGB, with the boxes drawn on it. Raises UserError where it cannot be decoded or has another size."""
@@ -160,7 +162,7 @@ def read_answer(outcome: httpx2.Response | httpx2.RequestError, node: str, image
 
 def _result(item: dict[str, Any]) -> ImageResult:
     detections = tuple(Detection(box["class"], box["name"], box["score"], *box["box"]) for box in item["boxes"])
-    return ImageResult(item["image"], item["width"], item["height"], detections, item["counts"], item["timing"])
+    return ImageResult(item["image"], item["width"], item["height"], detections, item["counts"], item["timing"], item.get("truncated"))
 
 
 def _decode(image: str | Path | bytes) -> Pixels:

@@ -37,7 +37,9 @@ class PathRequest(Choices):
     """application/x-www-form-urlencoded: an image on the server, below its image root."""
 
     input: str = Field(min_length=1, description="path below the image root")
-    output: bool = Field(False, description="1: save NAME_detected.jpg and NAME_detected.json beside the image")
+    output: bool = Field(
+        False, description="1: save NAME_detected.jpg and NAME_detected.json beside the image; NAME has its suffix where that is not .jpg"
+    )
 
 
 class _Json(Choices):
@@ -85,7 +87,8 @@ class Result(BaseModel):
     image: str = Field(description="the file's name, or its number in a JSON request")
     width: int
     height: int
-    counts: dict[str, int] = Field(description="boxes of each class that was found")
+    counts: dict[str, int] = Field(description="boxes of each class that was found, of those below")
+    truncated: bool = Field(description="whether there are more than max_boxes, of which the best are below")
     boxes: list[Box] = Field(description="best score first")
     timing: ImageTiming
     output: str | None = Field(description="annotated picture that was saved, below the image root")

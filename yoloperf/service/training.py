@@ -1,7 +1,8 @@
 """Training runs that a page asks for: a queue of sweep files, worked off by `yoloperf sweep`, one run at a time a device.
 
 All state is in files, so that a restart of the service goes on where it was: `<logs>/.training/<id>.yaml` is a sweep of one cell,
-`<id>.cancelled` says that nobody wants it any more, `<id>.out` is what the sweep printed, and the rest is told by the run's folder.
+`<id>.platform` names the platform it was asked for on, which a container's next start does not bear any more, `<id>.cancelled` says that
+nobody wants it any more, `<id>.out` is what the sweep printed, and the rest is told by the run's folder.
 """
 
 import os
@@ -43,6 +44,7 @@ class Job:
     """A run that was asked for, wherever it stands."""
 
     id: str
+    platform: str
     place: Place
     asked_at: float
     cancelled: bool
@@ -115,6 +117,7 @@ class Training:
             number = 1 + max((int(job.id.partition("-")[0]) for job in jobs), default=0)
             content = {"name": f"{number:04}-{request.slug}", "fixed": fixed}
             from_content(content, "the request", "").cells()
+            write_atomic(self._folder / f"{content['name']}.platform", self.platform)
             write_atomic(self._folder / f"{content['name']}.yaml", yaml.safe_dump(content, sort_keys=False))
             self._changed.notify_all()
         return str(content["name"])
@@ -168,8 +171,10 @@ class Training:
 
     def _read(self, file: Path) -> Job:
         sweep = load_sweep(file)
-        place = survey(sweep, self.logs / self.platform / sweep.name)[0]
-        return Job(sweep.name, place, file.stat().st_mtime, file.with_suffix(".cancelled").exists())
+        asked_on = file.with_suffix(".platform")
+        platform = asked_on.read_text() if asked_on.exists() else self.platform
+        place = survey(sweep, self.logs / platform / sweep.name)[0]
+        return Job(sweep.name, platform, place, file.stat().st_mtime, file.with_suffix(".cancelled").exists())
 
     def _state(self, job: Job) -> tuple[str, str | None]:
         """queued, running, cancelling, done, failed or cancelled, and why."""
@@ -230,7 +235,7 @@ class Training:
     def _begin(self, job: Job) -> subprocess.Popen[bytes]:
         """The sweep, in a session of its own: a Ctrl-C at the service's terminal is passed on by `close`, once."""
         sweep = [sys.executable, "-m", "yoloperf", "sweep", str(self._folder / f"{job.id}.yaml")]
-        place = ["--platform", self.platform, "--logs", str(self.logs), *_PROFILER]
+        place = ["--platform", job.platform, "--logs", str(self.logs), *_PROFILER]
         with (self._folder / f"{job.id}.out").open("wb") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "yoloperf.core.process", str(os.getpid()), *sweep, *place],

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header
+from fastapi import Request as HttpRequest
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
 from yoloperf.core import events
 from yoloperf.core.errors import UserError
+from yoloperf.service.intake import Body, Budget, read_object
+from yoloperf.service.limits import Limits
 from yoloperf.service.refusal import Refused
 from yoloperf.service.runs import comparison
 from yoloperf.service.schemas import ErrorAnswer
@@ -23,10 +26,14 @@ POLL_S = 0.3
 SERVED = 8  # trained models, which stay in memory
 _LONGEST_LOG = 2**40  # bytes; file systems refuse to go to places far beyond that
 _REFUSALS = {
+    400: "Malformed",
     401: "No token, or a wrong one",
     403: "Sent by another site's page",
     404: "No such run",
+    408: "The body did not arrive in time",
     409: "Does not fit the state that the run is in",
+    413: "Larger than this service allows",
+    415: "A content type that is not known here",
     422: "A field that cannot be used",
     429: "Too many runs are waiting; Retry-After says when to come again",
 }
@@ -51,7 +58,10 @@ class Asked(BaseModel):
     name: str = Field("", max_length=NAME_LENGTH, description="for people; becomes a part of the run's id")
 
 
-def make_router(training: Training, serve: Callable[[str, Path], None], draining: Callable[[], bool]) -> APIRouter:
+_ASKED = {"required": True, "content": {"application/json": {"schema": Asked.model_json_schema()}}}
+
+
+def make_router(training: Training, serve: Callable[[str, Path], None], draining: Callable[[], bool], limits: Limits) -> APIRouter:
     """serve: load weights as a model of that name, in this process; draining: whether the service is about to end, so that streams do.
 
     Raises Refused in its endpoints, which is for the application to answer.
@@ -59,6 +69,7 @@ def make_router(training: Training, serve: Callable[[str, Path], None], draining
     router = APIRouter(
         tags=["training"], responses={status: {"model": ErrorAnswer, "description": text} for status, text in _REFUSALS.items()}
     )
+    budget = Budget(limits.request_bytes)
     served: set[str] = set()
     serving = threading.Lock()
 
@@ -70,10 +81,12 @@ def make_router(training: Training, serve: Callable[[str, Path], None], draining
     def runs() -> dict[str, Any]:
         return {"runs": training.runs()}
 
-    @router.post("/api/training", status_code=202)
-    def submit(asked: Asked) -> dict[str, str]:
+    @router.post("/api/training", status_code=202, openapi_extra={"requestBody": _ASKED})
+    async def submit(request: HttpRequest) -> dict[str, str]:
+        with Body(request, limits, budget) as body:
+            asked = await read_object(request, body, Asked)
         try:
-            return {"id": training.submit(Request(**asked.model_dump()))}
+            return {"id": await asyncio.to_thread(training.submit, Request(**asked.model_dump()))}
         except UserError as error:
             raise Refused(422, "cannot-train", str(error)) from error
 
