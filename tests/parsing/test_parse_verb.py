@@ -130,6 +130,13 @@ def test_a_table_does_not_overwrite_another(tmp_path: Path, name: str) -> None:
         write_records([STUDY], tmp_path / name)
 
 
+def test_tables_of_two_names_in_a_folder_keep_their_epochs(tmp_path: Path) -> None:
+    write_records([GOLDEN], tmp_path / "runs.csv")
+    before = (tmp_path / "epochs.csv").read_bytes()
+    write_records([STUDY], tmp_path / "one.csv")
+    assert (tmp_path / "epochs.csv").read_bytes() == before != (tmp_path / "one-epochs.csv").read_bytes()
+
+
 def test_a_terminal_of_another_encoding_is_no_failure(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("café\nStarting training for 3 epochs\n")
     argv = [sys.executable, "-m", "yoloperf", "parse", "--unknown", "a.log"]
@@ -156,9 +163,10 @@ def test_what_lies_beside_logs_is_left_aside_in_folders_only(tmp_path: Path) -> 
     for name, content in (("README.md", b"# x"), ("plot.png", b"\x89PNG\r\n"), ("best.pt", b"PK\x03\x04"), ("a.log", STUDY.read_bytes())):
         (tmp_path / name).write_bytes(content)
     write_records([tmp_path / "a.log"], tmp_path / "runs.csv")
+    (tmp_path / "saved.csv").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "runs.csv").read_bytes())  # by a spreadsheet
     found = find([tmp_path])
     assert [str(source) for source in found.sources] == [str(tmp_path / "a.log")]
-    assert {path.name for path in found.aside} == {"README.md", "plot.png", "best.pt", "runs.csv", "epochs.csv", "kernels.csv"}
+    assert {path.name for path in found.aside} == {"README.md", "plot.png", "best.pt", "runs.csv", "saved.csv", "epochs.csv", "kernels.csv"}
     assert parse_paths([tmp_path / "plot.png"]).rejected
 
 

@@ -18,6 +18,7 @@ from yoloperf.core.errors import UserError
 from yoloperf.core.limits import available_cores
 from yoloperf.core.record import EpochRecord, KernelRecord, RunRecord, columns
 from yoloperf.core.rundir import RunDir, atomic_stream
+from yoloperf.core.tables import RUNS, beside
 from yoloperf.parsing.draft import Rejected, Run
 from yoloperf.parsing.parse import read_source
 from yoloperf.parsing.sources import Source, duplicates, find, shown
@@ -68,13 +69,13 @@ class Totals:
 
 
 def write_records(paths: Iterable[Path], out: Path, jobs: int | None = None, kernel: str | None = None, unknown: bool = False) -> Totals:
-    """Read everything below the paths into `out` (runs) and epochs.csv and kernels.csv beside it.
+    """Read everything below the paths into `out` (runs) and, beside it, a table of their epochs and one of their kernels.
 
     Large inputs are read by `jobs` processes (default: one a core). Raises UserError where a path does not
     exist, the tables cannot be written or two of them have one name; then none of them is touched.
     """
-    names = (out, out.with_name("epochs.csv"), out.with_name("kernels.csv"))
-    if out in names[1:]:
+    names = (out, *beside(out))
+    if out in beside(out.with_name(RUNS)):
         raise UserError(f"{out.name} is the name of another table: give a name for runs.csv, such as -o {out.with_name('runs.csv')}")
     found = find(paths)
     same = duplicates(found.sources)

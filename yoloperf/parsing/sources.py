@@ -1,5 +1,6 @@
 """What there is to read below the paths that were given: run folders, single logs, each only once."""
 
+import codecs
 import hashlib
 import os
 from collections import defaultdict
@@ -83,7 +84,7 @@ def _is_no_log(path: Path) -> bool:
         return True
     try:
         with path.open("rb") as stream:
-            head = stream.read(64)
+            head = stream.read(64).removeprefix(codecs.BOM_UTF8)  # a spreadsheet's
     except OSError:
         return False
     return head.startswith(_NO_LOG) or head.startswith(_TABLES)

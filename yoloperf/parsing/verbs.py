@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloperf.core.errors import UserError
+from yoloperf.core.tables import RUNS
 from yoloperf.core.units import show_seconds
 from yoloperf.core.verb import Result, Verb
 from yoloperf.parsing import check_table as tables
@@ -21,7 +22,7 @@ _LISTED = 20
 
 def _configure_parse(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="run folder, log, or a folder that holds them")
-    parser.add_argument("-o", "--out", type=Path, default=Path("runs.csv"), help="runs.csv; epochs.csv and kernels.csv lie beside it")
+    parser.add_argument("-o", "--out", type=Path, default=Path(RUNS), help="runs; epochs.csv and kernels.csv lie beside them")
     parser.add_argument("--kernel", metavar="NAME", help="also show every run's average time of the kernel of this name")
     parser.add_argument("--operators", action="store_true", help="also show the share of GPU time by operator, a column a GPU")
     parser.add_argument("--formats", action="store_true", help="list the formats that are read, and stop")

@@ -21,9 +21,10 @@ from yoloperf.core.errors import UserError
 from yoloperf.core.platforms import cards
 from yoloperf.core.record import SCHEMA_VERSION
 from yoloperf.core.rundir import RunDir, atomic_stream
+from yoloperf.core.tables import RUNS, beside
 from yoloperf.parsing.sources import Found, find, shown
 from yoloperf.report.derived import derive
-from yoloperf.report.load import RUNS, beside, is_table, load, read_beside
+from yoloperf.report.load import is_table, load, read_beside
 
 FORMAT, FORMAT_VERSION = "yoloperf bundle", 1
 MANIFEST = "manifest.json"

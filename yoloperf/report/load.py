@@ -8,9 +8,9 @@ from pathlib import Path
 
 from yoloperf.core.errors import UserError
 from yoloperf.core.record import SCHEMA_VERSION, EpochRecord, KernelRecord, Record, RunRecord, columns, from_csv
+from yoloperf.core.tables import RUNS, beside
 from yoloperf.parsing.parse import parse_paths
 
-RUNS = "runs.csv"
 _READING = {"source", "format", "schema_version", "rejected_lines", "unknown_lines", "notes"}
 
 
@@ -78,12 +78,6 @@ def is_table(path: Path) -> bool:
         return False
     with path.open("rb") as stream:
         return not stream.read(64).lstrip().startswith(b"epoch")
-
-
-def beside(table: Path) -> tuple[Path, Path]:
-    """Where the epochs and kernels of a table of runs belong: epochs.csv beside runs.csv, study-epochs.csv beside study.csv."""
-    lead = "" if table.name == RUNS else f"{table.stem}-"
-    return table.with_name(f"{lead}epochs.csv"), table.with_name(f"{lead}kernels.csv")
 
 
 def read_beside(table: Path) -> tuple[Path | None, Path | None]:

@@ -9,9 +9,10 @@ from typing import Any
 
 from yoloperf.core.record import EpochRecord, KernelRecord, RunRecord, to_csv
 from yoloperf.core.rundir import write_atomic
+from yoloperf.core.tables import RUNS, beside
 from yoloperf.core.verb import Result, Verb
 from yoloperf.report.columns import GRID, IDENTITY, label
-from yoloperf.report.load import RUNS, Records, beside, load
+from yoloperf.report.load import Records, load
 
 _LISTED = 8  # cells that are named in a line
 _UNNAMED = "unnamed"
