@@ -149,6 +149,7 @@ def test_too_much_in_one_request(tight: Live) -> None:
     assert tight.detect(small, small, small, small).status_code == 413
     assert tight.detect(large).status_code == 413
     assert tight.client.post("/api/detect", json={"images": ["AAAA"] * 4}).json()["error"]["code"] == "too-many-images"
+    assert tight.client.post("/api/detect", json={"images": [[]] * 200}).json()["error"]["code"] == "too-many-images"
     assert tight.client.post("/api/detect", json={"image": "A" * 9000}).json()["error"]["code"] == "image-too-large"
     assert tight.client.post("/api/detect", content=b"x" * 12_001, headers={"Content-Type": "application/json"}).status_code == 413
     assert tight.detect(small, model="x" * 5000).json()["error"]["code"] == "field-too-large"
