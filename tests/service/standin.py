@@ -26,6 +26,7 @@ class StandIn(ThreadingHTTPServer):
     def __init__(self, port: int = 0, delay_s: float = 0.0, digest: str = "0123456789ab", model: str = "bccd") -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.delay_s, self.digest, self.model = delay_s, digest, model
+        self.truncated = False
         self.seen: list[list[str]] = []  # names of the pictures of each request
         self.at_once = self.most_at_once = 0
         self.refuse: Callable[[list[str]], Refusal | None] = lambda names: None
@@ -94,7 +95,15 @@ class _Handler(BaseHTTPRequestHandler):
             height, width = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR).shape[:2]
             box = {"class": 0, "name": "cell", "score": 0.9, "box": [0.0, 0.0, width, height], "box_normalised": [0, 0, 1, 1]}
             results.append(
-                {"image": name, "width": width, "height": height, "counts": {"cell": 1}, "boxes": [box], "timing": {"decode_s": 0.001}}
+                {
+                    "image": name,
+                    "width": width,
+                    "height": height,
+                    "counts": {"cell": 1},
+                    "truncated": self.server.truncated,
+                    "boxes": [box],
+                    "timing": {"decode_s": 0.001},
+                }
             )
         return {
             "model": self.server.model,

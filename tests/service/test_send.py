@@ -145,6 +145,14 @@ def test_pictures_of_what_was_sent_without_them(folder: Path, send: Send) -> Non
     assert cv2.imread(str(pictures / "3.jpg.jpg")).max() > 150, "the boxes are on it"
 
 
+def test_counts_that_were_cut_are_said(folder: Path, send: Send, capsys: pytest.CaptureFixture[str]) -> None:
+    with StandIn() as node:
+        node.truncated = True
+        assert send(node.address)[1]["truncated"] == 24 and lines(folder)["0.jpg"]["truncated"]
+        assert main(["send", str(folder), "--output", str(folder.parent / "out"), "--nodes", node.address]) == 0
+    assert "24 images have more than 300 boxes: send them with a larger --max-boxes" in capsys.readouterr().out
+
+
 def test_weights_are_known_by_their_digest_not_their_name(folder: Path, send: Send) -> None:
     with StandIn() as node:
         send(node.address)

@@ -24,6 +24,7 @@ class Results:
         self.file, self._settings = output / FILE, output / SETTINGS
         self.source = source
         self.done: set[str] = set()
+        self.truncated = 0  # images with more boxes than were asked for
         content = self.file.read_bytes() if self.file.exists() else b""
         kept = b"".join(self._current(content.splitlines(keepends=True)))
         if kept != content:
@@ -62,7 +63,7 @@ class Results:
             raise UserError(f"cannot write {self.file}: {error.strerror}; make room and run the same command again") from error
         if written < len(line):
             raise UserError(f"cannot write {self.file}: the disk is full; make room and run the same command again")
-        self.done.add(name)
+        self._count(content, name)
 
     def _current(self, lines: list[bytes]) -> Iterable[bytes]:
         for number, line in enumerate(lines, 1):
@@ -74,9 +75,13 @@ class Results:
                     raise UserError(f"line {number} of {self.file} is no result: remove the line, or choose another --output") from error
                 continue
             image = self.source / name
-            if name and name not in self.done and (not image.exists() or identity == _identity(image.stat())):
-                self.done.add(name)
+            if content and name not in self.done and (not image.exists() or identity == _identity(image.stat())):
+                self._count(content, name)
                 yield line
+
+    def _count(self, content: dict[str, Any], name: str) -> None:
+        self.done.add(name)
+        self.truncated += bool(content.get("truncated"))
 
 
 def _identity(status: os.stat_result) -> dict[str, int]:

@@ -65,6 +65,7 @@ def _send(args: argparse.Namespace, urls: list[str], images: list[Path], results
         "done_before": len(images) - len(todo),
         "sent": sent,
         "unreadable": [{"image": str(image), "reason": why} for image, why in faults.items()],
+        "truncated": results.truncated,
         "refused": [{"image": str(image), "reason": why} for image, why in refused.items()],
         "left": [str(image) for image in left],
         "wall_s": time.monotonic() - start,
@@ -73,6 +74,8 @@ def _send(args: argparse.Namespace, urls: list[str], images: list[Path], results
         "nodes": nodes,
     }
     _show(result)
+    if results.truncated:
+        print(f"{results.truncated} images have more than {args.max_boxes} boxes: send them with a larger --max-boxes to another --output")
     return int(bool(faults or refused or left)), result
 
 
@@ -134,6 +137,7 @@ def _line(answer: Answer, place: int) -> dict[str, Any]:
         "width": found.width,
         "height": found.height,
         "counts": found.counts,
+        "truncated": found.truncated,
         "boxes": [detection.asdict() for detection in found.detections],
         "node": answer.node,
         "request_s": answer.elapsed_s,
