@@ -192,7 +192,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--nodes", nargs="+", required=True, metavar="HOST:PORT", help="services, or load balancers in front of some; or URLs"
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="for detections.jsonl, one line an image (default: NAME-detections)")
-    parser.add_argument("--pictures", action="store_true", help="save each picture with its boxes in OUTPUT/pictures, too")
+    parser.add_argument("--pictures", action="store_true", help="each picture with its boxes, too, as OUTPUT/pictures/IMAGE.jpg")
     parser.add_argument("--model", metavar="NAME", help="which of the served models (default: the service's own)")
     parser.add_argument("--conf", type=_fraction, default=0.25, help="lowest score (default: %(default)s)")
     parser.add_argument("--iou", type=_fraction, default=0.45, help="overlap above which the lesser box goes (default: %(default)s)")
