@@ -80,9 +80,9 @@ def test_records_say_what_loadgen_says(served: tuple[Outcome, Path]) -> None:
     outcome, folder = served
     assert outcome.verdict and outcome.verdict.valid and outcome.alignment_s is not None and outcome.alignment_s < 0.002
     latencies = waits(outcome)
-    for share in (50, 90, 99):
+    for share, tolerance_s in ((50, 0.003), (90, 0.003), (99, 0.02)):  # a busy machine may stop either on the way to the clock
         ours, theirs = percentile(latencies, share / 100), outcome.verdict.latency_s[f"{share}"]
-        assert ours == pytest.approx(theirs, abs=0.003), share
+        assert ours == pytest.approx(theirs, abs=tolerance_s), share
         assert ours >= DELAY_S
     assert {path.name for path in folder.iterdir()} >= {"mlperf_log_summary.txt", "mlperf_log_detail.txt", "mlperf_log_trace.json.gz"}
 
