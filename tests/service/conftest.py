@@ -8,7 +8,8 @@ import torch
 
 from tests.service.live import Live
 from yoloperf.service.model import ServedModel
-from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
+from yoloperf.yolo.cfg import load_cfg, with_classes
+from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.runtimes import make_runtime
 from yoloperf.yolo.weights import Checkpoint, load_weights, save_checkpoint
 

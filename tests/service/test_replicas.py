@@ -23,7 +23,8 @@ import pytest
 
 from tests.conftest import missing
 from yoloperf.service.client import DetectionClient
-from yoloperf.yolo.darknet import Darknet, load_cfg, with_classes
+from yoloperf.yolo.cfg import load_cfg, with_classes
+from yoloperf.yolo.darknet import Darknet
 from yoloperf.yolo.weights import Checkpoint, save_checkpoint
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "nginx.conf"

@@ -8,7 +8,7 @@ from typing import Any
 from yoloperf.core.errors import UserError, choose
 from yoloperf.datasets.config import data_sets_here
 from yoloperf.harness import sweepfile
-from yoloperf.yolo.darknet import known_cfgs
+from yoloperf.yolo.cfg import known_cfgs
 from yoloperf.yolo.weights import find_weights
 
 NAME_LENGTH = 40

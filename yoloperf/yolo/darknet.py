@@ -12,9 +12,6 @@ from torch.nn import functional
 
 from yoloperf.core.errors import UserError, choose
 from yoloperf.yolo.cfg import Section, check_keys, head_filters, parse_cfg
-from yoloperf.yolo.cfg import known_cfgs as known_cfgs
-from yoloperf.yolo.cfg import load_cfg as load_cfg
-from yoloperf.yolo.cfg import with_classes as with_classes
 from yoloperf.yolo.convolution import Conv2d
 
 # Darknet adds 1e-6 to the standard deviation (batchnorm_layer.c); adding it to the variance is what OpenCV's importer does

@@ -1,15 +1,9 @@
 """Where weight files are, for who needs not what is in them: without torch."""
 
-import os
 from pathlib import Path
 
 from yoloperf.core.errors import UserError
-
-
-def search_folders() -> list[Path]:
-    """Where weights are looked for by name: here, weights/, and beside or in the folder of YOLOPERF_DATA."""
-    data = os.environ.get("YOLOPERF_DATA")
-    return [Path(), Path("weights"), *([Path(data), Path(data) / "weights", Path(data).parent / "weights"] if data else [])]
+from yoloperf.datasets.folders import weights_folders
 
 
 def find_weights(name: str) -> Path:
@@ -19,12 +13,12 @@ def find_weights(name: str) -> Path:
     """
     wanted = Path(name)
     candidates = [wanted, wanted.with_suffix(".weights")] if wanted.suffix == ".pt" and wanted.parent == Path() else [wanted]
-    folders = [Path()] if wanted.parent != Path() else search_folders()
+    folders = [Path()] if wanted.parent != Path() else weights_folders()
     for candidate in candidates:
         for folder in folders:
             if (folder / candidate).is_file():
                 return folder / candidate
-    there = sorted({path.name for folder in search_folders() for pattern in ("*.pt", "*.weights") for path in folder.glob(pattern)})
+    there = sorted({path.name for folder in weights_folders() for pattern in ("*.pt", "*.weights") for path in folder.glob(pattern)})
     raise UserError(
         f"no weights {name}; at hand: {', '.join(there) or 'none'}; yolov3.weights and yolov3-tiny.weights: yoloperf data fetch NAME"
     )
